@@ -1,0 +1,68 @@
+"""Run a command so that nothing of it outlives the process that asked for it.
+
+    python _guard.py SCRATCH GRACE COMMAND [ARGUMENT ...]
+
+Standard input is a pipe whose other end is held by the notebook's kernel alone. However the kernel
+ends (shut down, restarted, killed with SIGKILL), the pipe closes, and the guard stops the command:
+SIGINT to its main process, as Ctrl-C would, and SIGKILL to its whole process group if it has not
+gone after GRACE seconds. SIGTERM to the guard skips the grace. When the command has ended, whatever
+is left of its process group is killed and the folder SCRATCH removed.
+
+The exit status is the command's own, or 128 + N if signal N ended it. Standard library only: this
+file is run by its path and must start fast.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+
+def main(scratch: str, grace: float, command: list[str]) -> int:
+    """Run ``command`` until it ends or standard input does; return its exit status."""
+    child: subprocess.Popen[bytes] | None = None
+    killed = False
+
+    def kill(*_: object) -> None:
+        nonlocal killed
+        killed = True
+        try:
+            if child:
+                os.killpg(child.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
+            pass
+
+    def stop_when_the_pipe_closes() -> None:
+        sys.stdin.buffer.read()
+        try:
+            child.send_signal(signal.SIGINT)
+        except ProcessLookupError:
+            return
+        time.sleep(grace)
+        kill()
+
+    signal.signal(signal.SIGTERM, kill)
+    # A shell that starts us in the background has SIGINT ignored, and the command would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    if killed:  # SIGTERM came before there was anything to kill
+        kill()
+    threading.Thread(target=stop_when_the_pipe_closes, daemon=True).start()
+    status = child.wait()
+
+    for _ in range(50):  # until the group is empty, or only zombies that nobody collects are left
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            break
+        time.sleep(0.02)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1], float(sys.argv[2]), sys.argv[3:])
+    os._exit(code)  # the watching thread may be in a read that sys.exit() would wait for

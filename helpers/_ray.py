@@ -1,0 +1,61 @@
+"""`serve run` on a Ray cluster of its own. Run by the servers' interpreter, never imported.
+
+    python _ray.py PORT READY DASHBOARD_PORT TARGET [OPTION ...]
+
+`serve run` by itself joins any Ray it finds, opens a dashboard, and has no option for the port. So
+this starts Ray and Serve first, then hands over to `serve run`, which uses what is running. Writes
+the file READY when every application runs, empty, or with the reason why one cannot.
+"""
+
+import os
+import sys
+import threading
+import time
+
+import ray
+from ray import serve
+from ray.serve.schema import ApplicationStatus, DeploymentStatus
+from ray.serve.scripts import cli
+
+port, ready, dashboard_port, *arguments = sys.argv[1:]
+
+
+def announce(message: str) -> None:
+    """Write the READY file in one step, so that nobody reads half of it."""
+    with open(ready + ".part", "w") as file:
+        file.write(message)
+    os.replace(ready + ".part", ready)
+
+
+def watch() -> None:
+    """Wait until all applications run; `serve run` itself looks only once a second."""
+    while True:
+        applications = serve.status().applications
+        for name, application in applications.items():
+            for deployment in application.deployments.values():
+                # Serve goes on trying for minutes; the first exception of a constructor is
+                # what the reader needs to see.
+                if (
+                    deployment.status == DeploymentStatus.DEPLOY_FAILED
+                    or "failed to start with exception" in deployment.message
+                ):
+                    return announce(f"application {name!r}: {deployment.message}")
+            if application.status == ApplicationStatus.DEPLOY_FAILED:
+                return announce(f"application {name!r}: {application.message}")
+        if applications and all(
+            a.status == ApplicationStatus.RUNNING for a in applications.values()
+        ):
+            return announce("")
+        time.sleep(0.1)
+
+
+ray.init(
+    address="local",  # never join a cluster that happens to run on this machine
+    namespace="serve",
+    include_dashboard=bool(int(dashboard_port)),
+    dashboard_port=int(dashboard_port) or None,
+    object_store_memory=200 * 2**20,  # bytes; Serve passes requests, not data frames
+)
+serve.start(http_options={"host": "127.0.0.1", "port": int(port), "location": "EveryNode"})
+threading.Thread(target=watch, daemon=True).start()
+cli(["run", *arguments])

@@ -1,0 +1,49 @@
+"""A server that behaves, or misbehaves, as its argument says. Run by `tests/test_servers.py`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+behaviour = sys.argv[1]
+became_ready = 0.0
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        global became_ready
+        ready = behaviour != "never-ready" and time.monotonic() > begin + 0.5
+        if ready and not became_ready:
+            became_ready = begin + 0.5
+            late = time.monotonic() - became_ready
+            print(f"noticed after {late:.3f} s", flush=True)
+        self.send_response(200 if ready else 503)
+        self.end_headers()
+        self.wfile.write(str(os.getpid()).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+if behaviour == "dies":
+    print("some words before the end", flush=True)
+    sys.exit(3)
+if behaviour == "ignores-signals":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if behaviour == "floods":
+    subprocess.Popen([sys.executable, "-c", "while True: print('flood ' * 20)"])
+if behaviour == "leaves-child":  # which goes on when its parent has gone
+    child = subprocess.Popen(["sleep", "1000"])
+    print("child", child.pid, flush=True)
+
+begin = time.monotonic()
+server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
+Path("pid").write_text(str(os.getpid()))
+try:
+    server.serve_forever()
+except KeyboardInterrupt:
+    print("stopped by SIGINT", flush=True)

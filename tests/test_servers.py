@@ -1,0 +1,253 @@
+"""Background servers, tested with small fake ones; the notebooks test them with the real ones."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from helpers import Server, ServerError, mlserver_start, python_run, serve_run, servers, workspace
+from helpers.interpreter import missing, server_python
+
+FAKE = Path(__file__).with_name("fake_server.py")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty current folder with the fake server in it; afterwards, nothing may be running."""
+    shutil.copy(FAKE, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert not processes_in(tmp_path), "a server outlived its test"
+
+
+def processes_in(folder: Path) -> list[psutil.Process]:
+    return [p for p in servers.left_over() if p.cwd() == str(folder)]
+
+
+def fake(behaviour: str, **options: object) -> Server:
+    return python_run("fake_server.py", behaviour, ready="/", **options)  # type: ignore[arg-type]
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(condition: "callable[[], bool]", seconds: float = 20) -> bool:  # type: ignore[valid-type]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_ready_then_stopped() -> None:
+    with fake("well-behaved") as server:
+        assert requests.get(server.url).status_code == 200
+        assert "ready" in repr(server) and server.url in repr(server)
+        assert server.pid == int(Path("pid").read_text())
+        assert list(server.processes()["PID"]) == [server.pid]
+    assert not listens(server.ports["http"])
+    assert not server.scratch.exists()
+    assert "stopped by SIGINT" in server.log.read_text()
+    assert "stopped" in repr(server) and server.processes().empty
+    server.stop()  # again: does nothing
+
+
+def test_logs_prints_the_tail(capsys: pytest.CaptureFixture[str]) -> None:
+    with fake("well-behaved") as server:
+        server.logs(1)
+        assert capsys.readouterr().out.startswith("noticed after")
+
+
+def test_early_death_is_noticed_and_explained() -> None:
+    with pytest.raises(ServerError) as error:
+        fake("dies")
+    message = str(error.value)
+    assert "exit status 3" in message
+    assert "python fake_server.py dies" in message
+    assert "some words before the end" in message
+    assert str(Path.cwd()) not in message, "a path of this machine"
+
+
+def test_never_ready_times_out() -> None:
+    with pytest.raises(ServerError, match="was not ready after 1 s"):
+        fake("never-ready", timeout=1)
+
+
+def test_a_server_that_ignores_signals_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "GRACE", 1.0)
+    server = fake("ignores-signals")
+    server.stop()
+    assert not listens(server.ports["http"])
+
+
+def test_a_flood_of_log_lines_blocks_nothing() -> None:
+    with fake("floods") as server:
+        assert requests.get(server.url).status_code == 200
+        assert len(servers._tail(server.log, 5).splitlines()) == 5
+
+
+def test_what_the_server_started_goes_with_it() -> None:
+    server = fake("leaves-child")
+    child = int(server.log.read_text().split()[1])
+    assert psutil.pid_exists(child)
+    server.stop()
+    assert wait_until(lambda: not psutil.pid_exists(child))
+
+
+def test_main_process_killed_from_outside() -> None:
+    server = fake("leaves-child")
+    assert server.pid
+    os.kill(server.pid, signal.SIGKILL)
+    assert wait_until(lambda: "ended (exit status 137)" in repr(server))
+    assert wait_until(lambda: not processes_in(Path.cwd()))
+    server.stop()
+
+
+def test_taken_port() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        Path("settings.json").write_text(json.dumps({"http_port": port}))
+        with pytest.raises(OSError, match=f"Port {port} is taken"):
+            mlserver_start(".")
+
+
+def test_two_at_the_same_time(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    shutil.copy(FAKE, tmp_path / "other")
+    with fake("well-behaved") as first, fake("well-behaved", cwd="other") as second:
+        assert first.url != second.url
+        assert requests.get(first.url).text != requests.get(second.url).text
+    assert not processes_in(tmp_path / "other")
+
+
+def test_starting_again_replaces() -> None:
+    first = fake("well-behaved")
+    second = fake("well-behaved")
+    assert not listens(first.ports["http"])
+    assert "stopped" in repr(first)
+    assert requests.get(second.url).status_code == 200
+    second.stop()
+
+
+def test_interrupt_while_starting_leaves_nothing() -> None:
+    timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        fake("never-ready", timeout=30)
+    assert not processes_in(Path.cwd())
+
+
+def test_interrupt_while_stopping_kills_at_once() -> None:
+    server = fake("ignores-signals")
+    timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        server.stop()
+    assert not listens(server.ports["http"])
+
+
+def test_a_killed_kernel_leaves_no_process_and_no_port(tmp_path: Path) -> None:
+    """The kernel is a process here that starts a server, and is killed before it can stop it."""
+    kernel = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from helpers import python_run; import time\n"
+            "s = python_run('fake_server.py', 'leaves-child', ready='/')\n"
+            "print(s.ports['http'], flush=True); time.sleep(1000)",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert kernel.stdout
+    port = int(kernel.stdout.readline())
+    assert listens(port)
+    kernel.kill()
+    kernel.wait()
+    assert wait_until(lambda: not listens(port))
+    assert wait_until(lambda: not processes_in(tmp_path))
+    kernel.stdout.close()
+
+
+def test_ready_is_asked_for_often_enough() -> None:
+    """Between two looks lies less than the 0.2 s within which a ready model is to be noticed."""
+    assert servers._POLL < 0.2
+
+
+def test_workspace_is_empty_and_stops_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "START", Path.cwd())
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    server = fake("well-behaved")
+    workspace("a_notebook")
+    assert "stopped" in repr(server)
+    Path("left.txt").touch()
+    workspace("a_notebook")
+    assert Path.cwd() == servers.START / "work" / "a_notebook"
+    assert not list(Path.cwd().iterdir())
+    assert shutil.which("mlserver") == str(Path(server_python()).with_name("mlserver"))
+
+
+@pytest.mark.parametrize(
+    ("target", "content", "kind", "says"),
+    [
+        ("no_colon", "", ValueError, "neither an import path nor a config file"),
+        ("missing:app", "", FileNotFoundError, "missing.py, which is not in"),
+        ("config.yaml", "", FileNotFoundError, "no config.yaml"),
+        ("app:other", "application = 1\n", ValueError, "has no 'other'.*one of: application"),
+        ("app:app", "app = (\n", SyntaxError, "never closed"),
+    ],
+)
+def test_serve_run_says_what_is_wrong_with_its_target(
+    target: str, content: str, kind: type[Exception], says: str
+) -> None:
+    Path("app.py").write_text(content)
+    with pytest.raises(kind, match=says):
+        serve_run(target)
+
+
+def test_no_such_folder() -> None:
+    with pytest.raises(FileNotFoundError, match="no folder nowhere"):
+        mlserver_start("nowhere")
+
+
+@pytest.mark.parametrize("name", ["settings.json", "model-settings.json"])
+def test_json_that_does_not_parse(name: str) -> None:
+    Path(name).write_text("{\n  debug: true  # not JSON\n}")
+    with pytest.raises(ValueError, match=f"{name} is not JSON.*line 2.*double quotes"):
+        mlserver_start(".")
+
+
+def test_script_that_does_not_exist() -> None:
+    with pytest.raises(FileNotFoundError, match="no nothing.py"):
+        python_run("nothing.py", ready="/")
+
+
+def test_interpreter_without_the_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    monkeypatch.setenv("SERVER_PYTHON", str(bare / "bin" / "python"))
+    with pytest.raises(RuntimeError, match="lacks: mlserver.*pip install -r requirements.txt"):
+        server_python()
+    monkeypatch.setenv("SERVER_PYTHON", "/no/such/python")
+    with pytest.raises(RuntimeError, match="a Python that runs"):
+        server_python()
+
+
+def test_this_interpreter_has_the_packages() -> None:
+    assert missing(sys.executable) == ()
