@@ -37,6 +37,7 @@ def main(scratch: str, grace: float, command: list[str]) -> int:
 
     def stop_when_the_pipe_closes() -> None:
         sys.stdin.buffer.read()
+        assert child
         try:
             child.send_signal(signal.SIGINT)
         except ProcessLookupError:

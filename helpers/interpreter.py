@@ -110,4 +110,5 @@ def environment() -> dict[str, str]:
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, replicas are not to resolve again
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its future default; unset, it warns
         "RAY_COLOR_PREFIX": "0",  # no colour codes in a log that a notebook shows
+        "RAY_DEDUP_LOGS": "0",  # a line for every request, also when two replicas write the same
     }

@@ -19,18 +19,23 @@ import os
 import re
 import subprocess
 import threading
+import warnings
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import requests
 
 STAND_INS = Path(__file__).resolve().parents[1] / "models"
 
 # The hub now says google-t5/t5-small and distilbert/distilgpt2, and redirects. The old names are
 # those in everybody's code, and so in their caches: a cache is filed under the name asked for.
 HUB_MODELS = {"translator": "t5-small", "summarizer": "t5-small", "generator": "distilgpt2"}
+
+# Its progress bars are text where ipywidgets is missing; there is no need to say so in a notebook.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 PATIENCE = 1.5  # seconds that `auto` waits for the hub
 
@@ -196,21 +201,25 @@ def _choose(role: str) -> str:
 
 @cache  # decided once, so that all cells of a notebook agree
 def _cached_or_reachable(model: str) -> bool:
-    if _snapshot(model):
-        return True
-    url = huggingface_hub.hf_hub_url(model, "config.json")
-    commits = []  # only the hub sends one, a Wi-Fi's log-in page does not
+    return _snapshot(model) is not None or _reachable()
+
+
+@cache
+def _reachable() -> bool:
+    url = huggingface_hub.hf_hub_url(HUB_MODELS["translator"], "config.json")
+    answers: list[requests.Response] = []
 
     def ask() -> None:
-        with suppress(Exception):  # whatever is wrong, the hub cannot be used
-            answer = huggingface_hub.get_hf_file_metadata(url, token=False, timeout=PATIENCE)
-            commits.append(answer.commit_hash)
+        with suppress(requests.RequestException):
+            # by ourselves, because huggingface_hub would go on trying, and warn each time
+            answers.append(requests.head(url, timeout=PATIENCE, allow_redirects=True))
 
     # In a thread because the timeout does not cover the look-up of the hub's address
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(PATIENCE)
-    return any(commits)
+    # only the hub names a commit, a Wi-Fi's log-in page does not
+    return any("X-Repo-Commit" in each.headers for a in answers for each in [*a.history, a])
 
 
 def _ready(role: str) -> tuple[str, Path]:

@@ -38,6 +38,8 @@ START = Path.cwd()
 
 GRACE = 30.0  # seconds that a server has to stop by itself before it is killed
 _POLL = 0.1  # seconds between two looks at a server that starts
+_PROBE = re.compile(r'"GET \S*/(ready|healthz) HTTP')  # our own looks, of no interest in a log
+_COLOUR = re.compile(r"\033\[\d*m")
 _running: dict[Path, "Server"] = {}  # by log file: starting again replaces
 
 
@@ -157,6 +159,7 @@ class Server:
         fill: dict[str, Any] = {"scratch": self.scratch, **self.ports}
         own = {
             "TUTORIAL_SERVER": "{scratch}",  # in all its processes: `left_over` finds them by it
+            "SPT_NOENV": "1",  # else Ray's workers overwrite their environment with their title
             "PORT": "{http}",
             "MLSERVER_HOST": HOST,
             "MLSERVER_HTTP_PORT": "{http}",
@@ -635,11 +638,11 @@ def _shown(path: Path) -> str:
 
 
 def _tail(file: Path, lines: int) -> str:
-    """Return the last lines of a file, however long it is."""
+    """Return the last lines of a log, however long it is, without those of our own probes."""
     with open(file, "rb") as log:
-        log.seek(max(0, os.path.getsize(file) - 200 * lines - 4000))
-        text = log.read().decode(errors="replace")
-    return "\n".join(text.rstrip().splitlines()[-lines:])
+        log.seek(max(0, os.path.getsize(file) - 2**20))
+        text = _COLOUR.sub("", log.read().decode(errors="replace").rstrip())
+    return "\n".join([line for line in text.splitlines() if not _PROBE.search(line)][-lines:])
 
 
 def _title(process: psutil.Process) -> str:
@@ -648,8 +651,15 @@ def _title(process: psutil.Process) -> str:
     return " ".join(words)[:60] or process.name()
 
 
+_progress_shown = False
+
+
 def _progress(text: str) -> None:
-    """Show one line that replaces the one before; the empty one leaves nothing."""
+    """Show one line that replaces the one before; an empty one leaves nothing."""
+    global _progress_shown
+    if not text and not _progress_shown:
+        return  # what a cell has printed before it stops a server is not ours to clear
+    _progress_shown = bool(text)
     if (shell := get_ipython()) and shell.__class__.__name__ == "ZMQInteractiveShell":
         clear_output(wait=bool(text))
         if text:

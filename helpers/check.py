@@ -1,0 +1,67 @@
+"""Check that this Python has what requirements.txt lists: `python -m helpers.check`.
+
+One line per package, ``[OK]`` or ``[FAIL]``, and for a failure what to do about it and, from the
+comment in requirements.txt, why it matters. The exit status is 1 if anything fails.
+"""
+
+import re
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
+
+
+def check(lines: list[str], python: tuple[int, int] = sys.version_info[:2]) -> list[str]:
+    """Compare what is installed with requirements.
+
+    Parameters
+    ----------
+    lines : list of str
+        Lines of a requirements file, with the reason for each in a comment.
+    python : tuple of int
+        Major and minor version of the interpreter.
+
+    Returns
+    -------
+    list of str
+        A line per requirement, Python's own first.
+
+    Examples
+    --------
+    >>> check(["torch==0.1  # runs the models"], python=(3, 13))            # doctest: +SKIP
+    ['[FAIL] Python 3.13: mlserver needs 3.10 to 3.12. Run `make install` with PYTHON=python3.12',
+     '[FAIL] torch 2.13.0: runs the models. Run `pip install "torch==0.1"`']
+    """
+    version_name = ".".join(map(str, python))
+    if (3, 10) <= python <= (3, 12):
+        results = [f"[OK]   Python {version_name}"]
+    else:
+        results = [
+            f"[FAIL] Python {version_name}: mlserver needs 3.10 to 3.12. "
+            "Run `make install` with PYTHON=python3.12"
+        ]
+    for line in lines:
+        if not re.match(r"\w", line):  # a comment, an option, an empty line
+            continue
+        wanted, _, reason = (part.strip() for part in line.partition("#"))
+        requirement = Requirement(wanted)
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            found = "is missing"
+        if found != "is missing" and requirement.specifier.contains(found, prereleases=True):
+            results.append(f"[OK]   {requirement.name} {found}")
+        else:
+            results.append(
+                f'[FAIL] {requirement.name} {found}: {reason}. Run `pip install "{wanted}"`'
+            )
+    return results
+
+
+if __name__ == "__main__":
+    report = check(REQUIREMENTS.read_text().splitlines())
+    print("\n".join(report))
+    sys.exit(any(line.startswith("[FAIL]") for line in report))

@@ -1,0 +1,126 @@
+"""How `make install` finds a Python and mends what an interrupt left; with nothing to download."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.notebooks import ROOT
+
+REAL = f'exec "{sys.executable}" "$@"'
+BROKEN = "echo 'command not found' >&2; exit 127"  # such as a pyenv shim of a version not chosen
+TOO_NEW = f'[ "$1" != -c ] || exit 1; {REAL}'  # fails the test of its version, and does all else
+
+
+class Make:
+    """A folder with our Makefile, and a PATH that has only what a test puts there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder / "project", folder / "bin"
+        self.folder.mkdir()
+        self.path.mkdir()
+        shutil.copy(ROOT / "Makefile", self.folder)
+        for name in ["requirements.txt", "constraints.txt", "pyproject.toml"]:
+            (self.folder / name).write_text("pip\n")
+        for tool in ["rm", "touch"]:
+            (self.path / tool).symlink_to(str(shutil.which(tool)))
+
+    def add(self, name: str, script: str) -> None:
+        (self.path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (self.path / name).chmod(0o755)
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(shutil.which("make")), *arguments],
+            cwd=self.folder,
+            env={"PATH": str(self.path)},
+            capture_output=True,
+            text=True,
+        )
+
+    def works(self) -> bool:
+        python = self.folder / ".venv" / "bin" / "python"
+        return subprocess.run([python, "-m", "pip", "-V"], capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    return Make(tmp_path)
+
+
+def test_installs_once_and_mends_what_is_broken(make: Make) -> None:
+    make.add("python3", BROKEN)
+    make.add("python3.12", BROKEN)
+    make.add("python3.11", REAL)
+    assert "pip install -r requirements.txt" in make("install").stdout
+    assert make.works()
+    stamp = (make.folder / ".venv" / ".installed").stat().st_mtime_ns
+    again = make("install")
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout
+    assert (make.folder / ".venv" / ".installed").stat().st_mtime_ns == stamp
+
+    # as an interrupt leaves it: no stamp, and an environment that cannot install
+    (make.folder / ".venv" / ".installed").unlink()
+    for package in make.folder.glob(".venv/lib/python*/site-packages/pip"):
+        shutil.rmtree(package)
+    assert not make.works()
+    assert make("install").returncode == 0
+    assert make.works()
+
+
+def test_a_change_of_requirements_installs_into_the_environment_that_is_there(make: Make) -> None:
+    make.add("mine", REAL)
+    assert make("install", "PYTHON=mine").returncode == 0
+    assert make.works()
+    (make.folder / ".venv" / "marker").touch()
+    (make.folder / "constraints.txt").write_text("pip>=1\n")
+    assert "pip install -r requirements.txt" in make("install", "PYTHON=mine").stdout
+    assert (make.folder / ".venv" / "marker").exists()
+
+
+@pytest.mark.parametrize("script", [BROKEN, TOO_NEW])
+def test_a_python_that_does_not_fit_is_refused(script: str, make: Make) -> None:
+    make.add("python3", REAL)
+    make.add("old", script)
+    refused = make("install", "PYTHON=old")
+    assert refused.returncode != 0
+    assert refused.stderr.startswith("PYTHON=old is not a Python 3.10, 3.11 or 3.12")
+    assert not (make.folder / ".venv").exists()
+
+
+def test_says_so_where_there_is_no_python(make: Make) -> None:
+    make.add("python3", BROKEN)
+    failed = make("install")
+    assert failed.returncode != 0
+    assert failed.stderr.startswith("No Python 3.10, 3.11 or 3.12 that can make a virtual env")
+
+
+def test_uv_fetches_a_python_where_there_is_none(make: Make) -> None:
+    make.add("python3", BROKEN)
+    make.add("uv", f'echo "uv $@"; "{sys.executable}" -m venv .venv')
+    assert "uv venv --python 3.12 --seed .venv" in make("install").stdout
+    assert make.works()
+
+
+def test_on_colab_uv_is_installed_and_does_the_rest(make: Make) -> None:
+    make.add("uv-to-be", f'echo "uv $@"; [ "$1" != venv ] || "{sys.executable}" -m venv .venv')
+    make.add("python3", f'[ "$2" = pip ] || exit 1; /bin/ln -s uv-to-be "{make.path}/uv"')
+    printed = make("install", "COLAB_RELEASE_TAG=release").stdout
+    assert "uv venv --python 3.12 --seed .venv" in printed
+    assert "uv pip install --python .venv/bin/python -r requirements.txt" in printed
+
+
+def test_nothing_is_installed_where_the_servers_have_an_environment(make: Make) -> None:
+    done = make("install", f"SERVER_PYTHON={sys.executable}")
+    assert done.returncode == 0
+    assert not (make.folder / ".venv").exists()
+
+
+def test_help_names_every_target(make: Make) -> None:
+    for tool in ["sed", "awk"]:
+        (make.path / tool).symlink_to(str(shutil.which(tool)))
+    printed = make("help").stdout
+    targets = ["lab", "test", "tour", "outputs", "badges", "install", "constraints", "lint"]
+    assert [name for name in targets if f"make {name} " not in printed] == []

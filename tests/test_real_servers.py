@@ -1,0 +1,144 @@
+"""What only the real servers can show: that nothing of them stays, and who gets in."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from helpers import ServerError, left_over, mlserver_start, serve_run
+
+RAY_APP = """
+import os
+from ray import serve
+
+@serve.deployment(ray_actor_options={"num_cpus": 0.1})
+class Echo:
+    def __init__(self):
+        if os.environ.get("BROKEN"):
+            raise OSError("there is no model in nowhere")
+
+    async def __call__(self, request):
+        return "served"
+
+app = Echo.bind()
+"""
+MLSERVER_RUNTIME = """
+import os
+from mlserver import MLModel
+
+class Echo(MLModel):
+    async def load(self) -> bool:
+        if os.environ.get("BROKEN"):
+            raise OSError("there is no model in nowhere")
+        return True
+"""
+STARTS = {
+    "Ray Serve": "serve_run('ray_app:app')",
+    "MLServer": "mlserver_start('.')",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with a tiny model for either server."""
+    (tmp_path / "ray_app.py").write_text(RAY_APP)
+    (tmp_path / "mlserver_model.py").write_text(MLSERVER_RUNTIME)
+    settings = '{"name": "echo", "implementation": "mlserver_model.Echo"}'
+    (tmp_path / "model-settings.json").write_text(settings)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def of_run(run: str) -> list[psutil.Process]:
+    """Processes that a test's servers started: they inherit its environment variable."""
+    found = []
+    for process in left_over():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("TEST_RUN") == run:
+                found.append(process)
+    return found
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def gone(condition: Callable[[], object], seconds: float = 40) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("server", STARTS)
+def test_a_killed_kernel_leaves_nothing_of_a_real_server(
+    server: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = str(folder)
+    monkeypatch.setenv("TEST_RUN", run)
+    code = (
+        "import time; from helpers import *\n"
+        f"s = {STARTS[server]}; print(s.url, s.scratch, flush=True); time.sleep(1000)"
+    )
+    kernel = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert kernel.stdout
+    url, scratch = kernel.stdout.readline().split()
+    assert requests.get(url + "/v2/models/echo/ready").status_code == 200
+    processes = of_run(run)
+    assert len(processes) > 2
+    ports = [c.laddr.port for p in processes for c in p.net_connections() if c.status == "LISTEN"]
+    assert ports
+    if server == "Ray Serve":
+        strangers_are_turned_away(processes)
+
+    kernel.kill()
+    kernel.wait()
+    kernel.stdout.close()
+    assert gone(lambda: of_run(run)), "processes outlived their kernel"
+    assert gone(lambda: any(map(listens, ports))), "a port outlived its server"
+    assert gone(lambda: Path(scratch).exists()), "the temporary folder stayed"
+
+
+def strangers_are_turned_away(processes: list[psutil.Process]) -> None:
+    """Try to join the cluster as somebody who does not have its token."""
+    [gcs] = [p for p in processes if p.name() == "gcs_server"]
+    port = next(c.laddr.port for c in gcs.net_connections() if c.status == "LISTEN")
+    join = (
+        "import sys, ray\n"
+        "try:\n    ray.init(address=sys.argv[1], log_to_driver=False)\n"
+        "except Exception as error:\n    sys.exit(type(error).__name__ + str(error))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    wrong_token = {**environment, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    for stranger in (environment, wrong_token):
+        tried = subprocess.run(
+            [sys.executable, "-c", join, f"127.0.0.1:{port}"],
+            env=stranger,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert tried.returncode != 0
+        assert "uthenticat" in tried.stderr, tried.stderr[-2000:]
+
+
+@pytest.mark.parametrize("server", STARTS)
+def test_a_model_that_cannot_be_loaded(
+    server: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_RUN", str(folder))
+    monkeypatch.setenv("BROKEN", "yes")
+    with pytest.raises(ServerError, match="there is no model in nowhere"):
+        serve_run("ray_app:app") if server == "Ray Serve" else mlserver_start(".")
+    assert gone(lambda: of_run(str(folder)))
