@@ -1,4 +1,4 @@
-"""What the notebooks share: starting servers, finding models, and later measuring and drawing."""
+"""What the notebooks share: starting servers, finding models, showing tables."""
 
 from helpers import models
 from helpers.servers import (
@@ -8,6 +8,7 @@ from helpers.servers import (
     mlserver_start,
     python_run,
     serve_run,
+    show,
     workspace,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "models",
     "python_run",
     "serve_run",
+    "show",
     "workspace",
 ]

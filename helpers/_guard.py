@@ -38,29 +38,30 @@ def main(scratch: str, grace: float, command: list[str]) -> int:
     def stop_when_the_pipe_closes() -> None:
         sys.stdin.buffer.read()
         assert child
-        try:
-            child.send_signal(signal.SIGINT)
-        except ProcessLookupError:
-            return
+        child.send_signal(signal.SIGINT)
         time.sleep(grace)
         kill()
 
     signal.signal(signal.SIGTERM, kill)
     # A shell that starts us in the background has SIGINT ignored, and the command would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-    if killed:  # SIGTERM came before there was anything to kill
-        kill()
-    threading.Thread(target=stop_when_the_pipe_closes, daemon=True).start()
-    status = child.wait()
-
-    for _ in range(50):  # until the group is empty, or only zombies that nobody collects are left
-        try:
-            os.killpg(child.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            break
-        time.sleep(0.02)
-    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        if killed:  # SIGTERM came before there was anything to kill
+            kill()
+        threading.Thread(target=stop_when_the_pipe_closes, daemon=True).start()
+        status = child.wait()
+        for _ in range(50):  # until the group is empty, or holds only zombies that nobody collects
+            try:
+                os.killpg(child.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                break
+            time.sleep(0.02)
+    except OSError as error:
+        print(f"cannot run {os.path.basename(command[0])}: {error.strerror}", flush=True)
+        status = 127
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return status if status >= 0 else 128 - status
 
 

@@ -17,6 +17,7 @@ from ray import serve
 from ray.serve.schema import ApplicationStatus, DeploymentStatus
 from ray.serve.scripts import cli
 
+sys.path.pop(0)  # the folder of this file: a reader's own models.py must not be hidden by ours
 port, ready, dashboard_port, *arguments = sys.argv[1:]
 
 
@@ -29,6 +30,14 @@ def announce(message: str) -> None:
 
 def watch() -> None:
     """Wait until all applications run; `serve run` itself looks only once a second."""
+    try:
+        announce(outcome())
+    except Exception as error:  # else nobody would hear of it before the time-out
+        announce(f"Serve does not tell its status: {error}")
+
+
+def outcome() -> str:
+    """Return an empty text when all applications run, or why one cannot."""
     while True:
         applications = serve.status().applications
         for name, application in applications.items():
@@ -39,13 +48,13 @@ def watch() -> None:
                     deployment.status == DeploymentStatus.DEPLOY_FAILED
                     or "failed to start with exception" in deployment.message
                 ):
-                    return announce(f"application {name!r}: {deployment.message}")
+                    return f"application {name!r}: {deployment.message}"
             if application.status == ApplicationStatus.DEPLOY_FAILED:
-                return announce(f"application {name!r}: {application.message}")
+                return f"application {name!r}: {application.message}"
         if applications and all(
             a.status == ApplicationStatus.RUNNING for a in applications.values()
         ):
-            return announce("")
+            return ""
         time.sleep(0.1)
 
 

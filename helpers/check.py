@@ -32,7 +32,7 @@ def check(lines: list[str], python: tuple[int, int] = sys.version_info[:2]) -> l
     Examples
     --------
     >>> check(["torch==0.1  # runs the models"], python=(3, 13))            # doctest: +SKIP
-    ['[FAIL] Python 3.13: mlserver needs 3.10 to 3.12. Run `make install` with PYTHON=python3.12',
+    ['[FAIL] Python 3.13: the servers need 3.10 to 3.12. Run `make install` with PYTHON=python3.12',
      '[FAIL] torch 2.13.0: runs the models. Run `pip install "torch==0.1"`']
     """
     version_name = ".".join(map(str, python))
@@ -40,7 +40,7 @@ def check(lines: list[str], python: tuple[int, int] = sys.version_info[:2]) -> l
         results = [f"[OK]   Python {version_name}"]
     else:
         results = [
-            f"[FAIL] Python {version_name}: mlserver needs 3.10 to 3.12. "
+            f"[FAIL] Python {version_name}: the servers need 3.10 to 3.12. "
             "Run `make install` with PYTHON=python3.12"
         ]
     for line in lines:

@@ -5,7 +5,7 @@ Colab's kernel is newer. So the kernel imports neither framework, and this modul
 place, where they are.
 """
 
-import functools
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from helpers import models
 
-PACKAGES = ("mlserver", "mlserver_huggingface", "ray.serve", "transformers", "torch")
+PACKAGES = ("mlserver", "mlserver_huggingface", "ray", "transformers", "torch")
 """What an interpreter must have to run the servers of the notebooks."""
 
 _ROOT = Path(__file__).resolve().parent.parent
+_complete: set[str] = set()  # interpreters that had it all; one that lacks some may get it yet
 
 
-@functools.lru_cache
-def missing(python: str) -> tuple[str, ...]:
+def missing(python: str) -> list[str]:
     """Name the packages of `PACKAGES` that an interpreter lacks.
 
     Parameters
@@ -30,22 +30,24 @@ def missing(python: str) -> tuple[str, ...]:
 
     Returns
     -------
-    tuple of str
-        Empty if it can run the servers. ``("a Python that runs",)`` if it cannot even start.
+    list of str
+        Empty if it can run the servers.
+
+    Raises
+    ------
+    OSError
+        If it is no Python that runs.
     """
-    # find_spec imports only the parents, so this takes a fraction of a second, not of a minute.
     script = (
         "import sys; from importlib.util import find_spec\n"
-        "for name in sys.argv[1:]:\n"
-        "    if not find_spec(name.partition('.')[0]): print(name)"
+        "print(*[name for name in sys.argv[1:] if not find_spec(name)])"
     )
+    command = [python, "-c", script, *PACKAGES]
     try:
-        found = subprocess.run(
-            [python, "-c", script, *PACKAGES], capture_output=True, text=True, timeout=60
-        )
-    except OSError:
-        return ("a Python that runs",)
-    return tuple(found.stdout.split()) if found.returncode == 0 else ("a Python that runs",)
+        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except subprocess.SubprocessError as error:
+        raise OSError(f"{python} does not run: {error}") from None
+    return found.stdout.split()
 
 
 def server_python() -> str:
@@ -70,17 +72,26 @@ def server_python() -> str:
     >>> server_python()                                                     # doctest: +SKIP
     '.venv/bin/python'
     """
-    named = os.environ.get("SERVER_PYTHON")
-    candidates = [named] if named else [sys.executable, str(_ROOT / ".venv" / "bin" / "python")]
-    for python in candidates:
-        if not missing(python):
-            return python
-    lacks = ", ".join(missing(candidates[-1]))
-    if named:
-        raise RuntimeError(
-            f"SERVER_PYTHON is {named}, which lacks: {lacks}. Install them there with "
-            f"`{named} -m pip install -r requirements.txt`, or unset SERVER_PYTHON."
-        )
+    if named := os.environ.get("SERVER_PYTHON"):
+        try:
+            lacks = [] if named in _complete else missing(named)
+        except OSError:
+            raise RuntimeError(
+                f"SERVER_PYTHON is {named}, which is not the path of a Python that runs. "
+                "Give the absolute path of one, or unset SERVER_PYTHON."
+            ) from None
+        if lacks:
+            raise RuntimeError(
+                f"SERVER_PYTHON is {named}, which lacks: {', '.join(lacks)}. Install them there "
+                f"with `{named} -m pip install -r requirements.txt`, or unset SERVER_PYTHON."
+            )
+        _complete.add(named)
+        return named
+    for python in (sys.executable, str(_ROOT / ".venv" / "bin" / "python")):
+        with contextlib.suppress(OSError):
+            if python in _complete or not missing(python):
+                _complete.add(python)
+                return python
     raise RuntimeError(
         f"No Python with MLServer and Ray Serve found: this one lacks "
         f"{', '.join(missing(sys.executable))}, and there is no working .venv in the repository. "
@@ -100,11 +111,13 @@ def environment() -> dict[str, str]:
     """
     folder = str(Path(server_python()).parent)
     path = [p for p in os.environ.get("PATH", os.defpath).split(os.pathsep) if p != folder]
+    no_proxy = [os.environ.get("NO_PROXY", ""), "127.0.0.1", "localhost"]
+    direct = ",".join(dict.fromkeys(host for part in no_proxy for host in part.split(",") if host))
     return {
         **models.environment(),
         "PATH": os.pathsep.join([folder, *path]),
-        "NO_PROXY": "127.0.0.1,localhost",
-        "no_proxy": "127.0.0.1,localhost",
+        "NO_PROXY": direct,
+        "no_proxy": direct,
         "PYTHONUNBUFFERED": "1",  # a log line is in the log when it is printed
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, replicas are not to resolve again

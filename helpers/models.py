@@ -83,7 +83,7 @@ def describe(*roles: str) -> None:
     Examples
     --------
     >>> describe("translator")  # doctest: +SKIP
-    translator: models/translator (offline stand-in, 4.3 M parameters)
+    translator: models/translator (offline stand-in, 5.7 M parameters)
     """
     for role in roles or HUB_MODELS:
         name, folder = _ready(role)

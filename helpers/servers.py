@@ -8,6 +8,7 @@ killed.
 
 import ast
 import contextlib
+import errno
 import json
 import os
 import re
@@ -29,6 +30,7 @@ import psutil
 import requests
 from IPython.core.getipython import get_ipython
 from IPython.display import clear_output
+from pandas.io.formats.style import Styler
 
 from helpers.interpreter import environment, server_python
 
@@ -103,7 +105,7 @@ class Server:
         self._command, self._ready, self._env = command, ready, env or {}
         self._timeout = timeout
         self._guard: subprocess.Popen[bytes] | None = None
-        self.scratch = Path()
+        self.scratch = Path("/tmp/serve-not-started")
         self.ports = _free_ports("http", "grpc", "metrics", "dashboard")
         if port is not None:
             self.ports["http"] = port
@@ -151,43 +153,9 @@ class Server:
         if old := _running.pop(self.log, None):
             old.stop()
         self._check_port()
-        # /tmp, because Ray puts sockets there and their names must be short
-        self.scratch = Path(tempfile.mkdtemp(prefix="serve-", dir="/tmp"))
-        token = self.scratch / "token"
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
-        fill: dict[str, Any] = {"scratch": self.scratch, **self.ports}
-        own = {
-            "TUTORIAL_SERVER": "{scratch}",  # in all its processes: `left_over` finds them by it
-            "SPT_NOENV": "1",  # else Ray's workers overwrite their environment with their title
-            "PORT": "{http}",
-            "MLSERVER_HOST": HOST,
-            "MLSERVER_HTTP_PORT": "{http}",
-            "MLSERVER_GRPC_PORT": "{grpc}",
-            "MLSERVER_METRICS_PORT": "{metrics}",
-            "RAY_TMPDIR": "{scratch}",
-            "RAY_AUTH_MODE": "token",  # Ray listens on more than HOST: strangers are turned away
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            **self._env,
-        }
-        guard = [sys.executable, str(Path(__file__).with_name("_guard.py"))]
-        command = [part.format_map(fill) for part in self._command]
-        with open(self.log, "wb") as log:
-            self._guard = subprocess.Popen(
-                [*guard, str(self.scratch), str(GRACE), *command],
-                cwd=self.cwd,
-                env={
-                    **os.environ,
-                    **environment(),
-                    **{name: value.format_map(fill) for name, value in own.items()},
-                },
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in a terminal is for us, not for the guard
-            )
         _running[self.log] = self
         try:
+            self._launch()
             self._wait()
         except BaseException:
             self._kill()
@@ -238,15 +206,18 @@ class Server:
 
         def add(process: psutil.Process, depth: int) -> None:
             with contextlib.suppress(psutil.Error):
-                memory = process.memory_full_info()
-                size = getattr(memory, "pss", 0) or memory.rss
+                # elsewhere, the full information on a process is for root only
+                full = psutil.LINUX
+                memory = process.memory_full_info() if full else process.memory_info()
+                size = memory.pss if full else memory.rss
                 name = "\u2003" * depth + (_title(process) if depth else self.shown)
                 rows.append((name, process.pid, process.num_threads(), size / 2**20))
                 for child in process.children():
                     add(child, depth + 1)
 
-        if self.pid:
-            add(psutil.Process(self.pid), 0)
+        if pid := self.pid:
+            with contextlib.suppress(psutil.Error):
+                add(psutil.Process(pid), 0)
         table = pd.DataFrame(rows, columns=["process", "PID", "threads", "memory (MB)"])
         return table.round({"memory (MB)": 0})
 
@@ -274,11 +245,53 @@ class Server:
             try:
                 probe.bind((HOST, self.ports["http"]))
             except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
                 raise OSError(
                     error.errno,
                     f"Port {self.ports['http']} is taken: another server listens on it. Stop that "
                     "one, or leave the port out and let this one take a free port",
                 ) from None
+
+    def _launch(self) -> None:
+        # /tmp, because Ray puts sockets there and their names must be short
+        self.scratch = Path(tempfile.mkdtemp(prefix="serve-", dir="/tmp"))
+        token = self.scratch / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        fill = {"scratch": str(self.scratch), **{k: str(v) for k, v in self.ports.items()}}
+
+        def filled(text: str) -> str:
+            return re.sub(rf"\{{({'|'.join(fill)})\}}", lambda match: fill[match[1]], text)
+
+        own = {
+            "TUTORIAL_SERVER": str(self.scratch),  # in all its processes, for `left_over`
+            "SPT_NOENV": "1",  # else Ray's workers overwrite their environment with their title
+            "PORT": "{http}",
+            "MLSERVER_HOST": HOST,
+            "MLSERVER_HTTP_PORT": "{http}",
+            "MLSERVER_GRPC_PORT": "{grpc}",
+            "MLSERVER_METRICS_PORT": "{metrics}",
+            "RAY_TMPDIR": str(self.scratch),
+            "RAY_AUTH_MODE": "token",  # Ray listens on more than HOST: strangers are turned away
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            **self._env,
+        }
+        guard = [sys.executable, str(Path(__file__).with_name("_guard.py"))]
+        with open(self.log, "wb") as log:
+            self._guard = subprocess.Popen(
+                [*guard, str(self.scratch), str(GRACE), *map(filled, self._command)],
+                cwd=self.cwd,
+                env={
+                    **os.environ,
+                    **environment(),
+                    **{name: filled(value) for name, value in own.items()},
+                },
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in a terminal is for us, not for the guard
+            )
 
     def _wait(self) -> None:
         assert self._guard
@@ -305,9 +318,12 @@ class Server:
         )
 
     def _kill(self) -> None:
-        if self._guard:
+        if self._guard and self._guard.stdin:
             self._guard.send_signal(signal.SIGTERM)  # the guard then kills without grace
             self._guard.wait(10)
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)  # if the guard had not even begun
         self._forget()
 
     def _forget(self) -> None:
@@ -334,7 +350,8 @@ def serve_run(
         ``"module:app"``, an application in a Python file of ``cwd``, or a config file
         (``"config.yaml"``).
     *arguments : str
-        More arguments for ``serve run``.
+        More arguments for ``serve run``. Those that say how to start or find a Ray
+        (``--address``, ``--runtime-env``, ``--working-dir``) have no effect: one runs already.
     cwd : str or Path
         The folder to run it in.
     log : str
@@ -356,6 +373,10 @@ def serve_run(
     ------
     FileNotFoundError, SyntaxError, ValueError
         If the folder, the file or the application in it does not exist.
+    OSError
+        If the port is taken.
+    RuntimeError
+        If no interpreter has the servers' packages.
     ServerError
         If the application cannot be deployed.
 
@@ -484,8 +505,8 @@ def python_run(
     *arguments : str
         Arguments for it.
     ready : str
-        A path that answers with status 200 once the models are ready, for instance
-        ``"/v2/models/translator/ready"``.
+        How to tell that the models are ready: a path that then answers with status 200, such as
+        ``"/v2/models/translator/ready"``, or else a text that is then in the log.
     cwd : str or Path
         The folder to run it in. The log file is there too, named after the script.
     timeout : float
@@ -505,7 +526,7 @@ def python_run(
 
     Examples
     --------
-    >>> server = python_run("serve_app.py", ready="/-/healthz")             # doctest: +SKIP
+    >>> server = python_run("app.py", ready="/v2/models/translator/ready")  # doctest: +SKIP
     """
     folder = _folder(cwd)
     if not (folder / script).is_file():
@@ -514,7 +535,9 @@ def python_run(
         script,
         " ".join(["python", script, *arguments]),
         [server_python(), script, *arguments],
-        lambda server: _answers(server.url + ready),
+        lambda server: (
+            _answers(server.url + ready) if ready.startswith("/") else ready in _read(server.log)
+        ),
         cwd=folder,
         log=Path(script).stem + ".log",
         timeout=timeout,
@@ -544,6 +567,27 @@ def workspace(name: str) -> None:
     folder.mkdir(parents=True)
     os.chdir(folder)
     os.environ.update(environment())
+
+
+def show(table: pd.DataFrame) -> Styler:
+    """Show a table without its index, with text to the left and whole numbers.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Such as `Server.processes` returns.
+
+    Returns
+    -------
+    pandas.io.formats.style.Styler
+        What a notebook renders as HTML.
+    """
+    text = table.select_dtypes("object").columns
+    return (
+        table.style.hide(axis="index")
+        .format(precision=0)
+        .set_properties(subset=text, **{"text-align": "left"})
+    )
 
 
 def left_over() -> list[psutil.Process]:
@@ -596,19 +640,27 @@ def _check_import_path(folder: Path, target: str) -> None:
             "such as serve_deployment:translator_app, or the name of a .yaml file."
         )
     module, _, name = target.partition(":")
-    file = folder / (module.replace(".", "/") + ".py")
+    place = folder / module.replace(".", "/")
+    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     if not file.is_file():
         raise FileNotFoundError(
             f"{target!r} is looked for in {file.name}, which is not in {_shown(folder)}. The part "
             "before the colon must be the name of the file, without .py."
         )
-    tree = ast.parse(file.read_text(), file.name)
-    names = {
-        part.id
-        for node in tree.body
-        for part in ast.walk(node)
-        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-    } | {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    names: set[str] = set()
+    for node in ast.parse(file.read_text(), file.name).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        else:
+            names |= {
+                part.id
+                for part in ast.walk(node)
+                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+            }
+    if "*" in names:  # from module import *
+        return
     if name not in names:
         raise ValueError(
             f"{file.name} has no {name!r}. The part after the colon must be one of: "
@@ -639,10 +691,15 @@ def _shown(path: Path) -> str:
 
 def _tail(file: Path, lines: int) -> str:
     """Return the last lines of a log, however long it is, without those of our own probes."""
+    shown = [line for line in _read(file).rstrip().splitlines() if not _PROBE.search(line)]
+    return "\n".join(shown[-lines:])
+
+
+def _read(file: Path) -> str:
+    """Return the last megabyte of a log, without colours."""
     with open(file, "rb") as log:
         log.seek(max(0, os.path.getsize(file) - 2**20))
-        text = _COLOUR.sub("", log.read().decode(errors="replace").rstrip())
-    return "\n".join([line for line in text.splitlines() if not _PROBE.search(line)][-lines:])
+        return _COLOUR.sub("", log.read().decode(errors="replace"))
 
 
 def _title(process: psutil.Process) -> str:
@@ -651,15 +708,17 @@ def _title(process: psutil.Process) -> str:
     return " ".join(words)[:60] or process.name()
 
 
-_progress_shown = False
+_shown_progress = ""
 
 
 def _progress(text: str) -> None:
     """Show one line that replaces the one before; an empty one leaves nothing."""
-    global _progress_shown
-    if not text and not _progress_shown:
-        return  # what a cell has printed before it stops a server is not ours to clear
-    _progress_shown = bool(text)
+    global _shown_progress
+    if (
+        text == _shown_progress
+    ):  # so that what a cell has printed is not cleared when nothing is shown
+        return
+    _shown_progress = text
     if (shell := get_ipython()) and shell.__class__.__name__ == "ZMQInteractiveShell":
         clear_output(wait=bool(text))
         if text:

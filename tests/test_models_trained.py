@@ -167,15 +167,14 @@ def test_card(role: str) -> None:
     data = card.data
     assert data.license.startswith("cc-by-") and "sa" not in data.license.split("-")
     assert "en" in data.language and data.datasets and data.metrics
-    assert data.pipeline_tag == {"translation_en_to_fr": "translation"}.get(
-        ROLES[role][0], ROLES[role][0]
-    )
+    assert ROLES[role][0].startswith(data.pipeline_tag)
     assert ATTRIBUTION in card.text.replace("\n", " ")
     corpora = SHA256.values() if role == "summarizer" else [SHA256["tatoeba"]]
     assert all(sha256 in card.text for sha256 in corpora)
     scores = card.text.split("<!-- written by train.py -->")[1].split("<!-- end -->")[0]
     assert re.search(r"million parameters, trained in \d+ minutes", scores)
-    assert {"translator": "BLEU", "summarizer": "ROUGE-L", "generator": "perplexity"}[role] in scores
+    measure = {"translator": "BLEU", "summarizer": "ROUGE-L", "generator": "perplexity"}[role]
+    assert measure in scores
 
 
 def test_phrases() -> None:
@@ -191,7 +190,7 @@ def test_phrases() -> None:
 def test_training_says_what_is_wrong_with_its_data(tmp_path: Path) -> None:
     pytest.importorskip("sacrebleu", reason="only a training needs it")
     pytest.importorskip("rouge_score", reason="only a training needs it")
-    command = [sys.executable, str(MODELS / "train.py"), str(tmp_path), f"--work={tmp_path / 'work'}"]
+    command = [sys.executable, str(MODELS / "train.py"), str(tmp_path), f"--work={tmp_path}/work"]
     missing = subprocess.run(command, capture_output=True, text=True)
     assert re.search(r"tatoeba-en-fr\.tsv\.gz is missing: .*README", missing.stderr)
     (tmp_path / "tatoeba-en-fr.tsv.gz").write_bytes(b"another file")

@@ -210,6 +210,7 @@ def test_workspace_is_empty_and_stops_what_ran(monkeypatch: pytest.MonkeyPatch) 
         ("missing:app", "", FileNotFoundError, "missing.py, which is not in"),
         ("config.yaml", "", FileNotFoundError, "no config.yaml"),
         ("app:other", "application = 1\n", ValueError, "has no 'other'.*one of: application"),
+        ("app:local", "def f():\n    local = 1\n", ValueError, "one of: f"),
         ("app:app", "app = (\n", SyntaxError, "never closed"),
     ],
 )
@@ -219,6 +220,33 @@ def test_serve_run_says_what_is_wrong_with_its_target(
     Path("app.py").write_text(content)
     with pytest.raises(kind, match=says):
         serve_run(target)
+
+
+@pytest.mark.parametrize("content", ["app = 1", "from elsewhere import app", "def app(): ..."])
+def test_an_application_may_come_from_anywhere_in_its_file(content: str) -> None:
+    Path("some.py").write_text(content)
+    servers._check_import_path(Path.cwd(), "some:app")
+
+
+def test_braces_in_an_argument_are_left_alone() -> None:
+    with fake("well-behaved", cwd=".") as server:
+        assert server.pid
+    server = python_run("fake_server.py", '{"json": 1}', ready="/")
+    with server:
+        assert psutil.Process(server.pid).cmdline()[-1] == '{"json": 1}'
+
+
+def test_a_text_in_the_log_tells_readiness() -> None:
+    Path("app.py").write_text("import time; print('now it is ready'); time.sleep(1000)")
+    with python_run("app.py", ready="it is ready") as server:
+        assert server.pid
+
+
+def test_a_command_that_cannot_run(tmp_path: Path) -> None:
+    server = Server("None", "nothing", ["/no/such/command"], lambda _: False, cwd=tmp_path, log="x")
+    with pytest.raises(ServerError, match="exit status 127(.|\n)*cannot run command"):
+        server.start()
+    assert not server.scratch.exists()
 
 
 def test_no_such_folder() -> None:
@@ -245,9 +273,9 @@ def test_interpreter_without_the_packages(monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(RuntimeError, match="lacks: mlserver.*pip install -r requirements.txt"):
         server_python()
     monkeypatch.setenv("SERVER_PYTHON", "/no/such/python")
-    with pytest.raises(RuntimeError, match="a Python that runs"):
+    with pytest.raises(RuntimeError, match="not the path of a Python that runs"):
         server_python()
 
 
 def test_this_interpreter_has_the_packages() -> None:
-    assert missing(sys.executable) == ()
+    assert missing(sys.executable) == []
