@@ -60,9 +60,10 @@ $(STAMP): remake
 endif
 endif
 
-# Colab's own Python is too new; uv fetches another. The CPU build of torch is all that we need there.
-ifneq ($(COLAB_RELEASE_TAG),)
-INSTALL := UV_TORCH_BACKEND=cpu uv pip install --python $(PY)
+# uv knows where PyTorch keeps its CPU build, which is all that we need: UV_TORCH_BACKEND=cpu asks for
+# it. So does Colab, whose own Python is too new for the servers; there uv fetches another one, too.
+ifneq ($(COLAB_RELEASE_TAG)$(UV_TORCH_BACKEND),)
+INSTALL := UV_TORCH_BACKEND=$(or $(UV_TORCH_BACKEND),cpu) uv pip install --python $(PY)
 else
 INSTALL := $(PY) -m pip install
 endif
@@ -80,7 +81,7 @@ define make_venv
 	fits() { "$$1" -c '$(FITS)' 2>/dev/null; }; \
 	makes() { fits "$$1" && "$$1" -c 'import ensurepip' 2>/dev/null; }; \
 	make_with() { rm -rf $(VENV); echo "Making $(VENV) with $$("$$1" -V)"; "$$1" -m venv $(VENV); }; \
-	if [ -n "$$COLAB_RELEASE_TAG" ]; then \
+	if [ -n "$(COLAB_RELEASE_TAG)$(UV_TORCH_BACKEND)" ]; then \
 	    command -v uv >/dev/null || python3 -m pip install -q uv || exit 1; \
 	fi; \
 	if [ -n "$(PYTHON)" ]; then \

@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pandas as pd
@@ -72,8 +71,6 @@ class Server:
         Name of the log file in that folder.
     port : int, optional
         The HTTP port; a free one if not given.
-    env : dict of str to str, optional
-        More environment variables; placeholders as in ``command``.
     timeout : float
         Seconds to wait until it is ready.
 
@@ -98,11 +95,10 @@ class Server:
         cwd: Path,
         log: str,
         port: int | None = None,
-        env: dict[str, str] | None = None,
         timeout: float = 180,
     ) -> None:
         self.title, self.shown, self.cwd, self.log = title, shown, cwd, cwd / log
-        self._command, self._ready, self._env = command, ready, env or {}
+        self._command, self._ready = command, ready
         self._timeout = timeout
         self._guard: subprocess.Popen[bytes] | None = None
         self.scratch = Path("/tmp/serve-not-started")
@@ -224,12 +220,7 @@ class Server:
     def __enter__(self) -> "Server":
         return self if self.state == "running" else self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:
@@ -265,28 +256,23 @@ class Server:
             return re.sub(rf"\{{({'|'.join(fill)})\}}", lambda match: fill[match[1]], text)
 
         own = {
-            "TUTORIAL_SERVER": str(self.scratch),  # in all its processes, for `left_over`
+            "TUTORIAL_SERVER": fill["scratch"],  # in all its processes, for `left_over`
             "SPT_NOENV": "1",  # else Ray's workers overwrite their environment with their title
-            "PORT": "{http}",
+            "PORT": fill["http"],
             "MLSERVER_HOST": HOST,
-            "MLSERVER_HTTP_PORT": "{http}",
-            "MLSERVER_GRPC_PORT": "{grpc}",
-            "MLSERVER_METRICS_PORT": "{metrics}",
-            "RAY_TMPDIR": str(self.scratch),
+            "MLSERVER_HTTP_PORT": fill["http"],
+            "MLSERVER_GRPC_PORT": fill["grpc"],
+            "MLSERVER_METRICS_PORT": fill["metrics"],
+            "RAY_TMPDIR": fill["scratch"],
             "RAY_AUTH_MODE": "token",  # Ray listens on more than HOST: strangers are turned away
             "RAY_AUTH_TOKEN_PATH": str(token),
-            **self._env,
         }
         guard = [sys.executable, str(Path(__file__).with_name("_guard.py"))]
         with open(self.log, "wb") as log:
             self._guard = subprocess.Popen(
                 [*guard, str(self.scratch), str(GRACE), *map(filled, self._command)],
                 cwd=self.cwd,
-                env={
-                    **os.environ,
-                    **environment(),
-                    **{name: filled(value) for name, value in own.items()},
-                },
+                env={**os.environ, **environment(), **own},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
