@@ -203,6 +203,10 @@ class Translator:
         )
         tokenizer.train_from_iterator(texts, trainer)
         prefixes = [TRANSLATE.strip(), SUMMARIZE.strip()]
+        # In the vocabulary proper, too: transformers warns of tokens that are only added to it.
+        state = json.loads(tokenizer.to_str())
+        state["model"]["vocab"] += [[prefix, -99.0] for prefix in prefixes]
+        tokenizer = Tokenizer.from_str(json.dumps(state))
         tokens = [AddedToken(prefix, rstrip=True, normalized=False) for prefix in prefixes]
         tokenizer.add_special_tokens(tokens)
         tokenizer.post_processor = processors.TemplateProcessing(
@@ -218,7 +222,7 @@ class Translator:
         search = {"max_length": 64, "num_beams": 4, "early_stopping": True}
         tasks = {
             "translation_en_to_fr": {"prefix": TRANSLATE, **search},
-            "summarization": {"prefix": SUMMARIZE, **search},
+            "summarization": {"prefix": SUMMARIZE, "no_repeat_ngram_size": 3, **search},
         }
         return T5ForConditionalGeneration(T5Config(
             vocab_size=len(self.tokenizer), d_model=256, d_kv=64, d_ff=768, num_heads=4,
@@ -411,7 +415,7 @@ class Summarizer(Translator):
 class Generator(Translator):
     """A GPT-2 for one to three plain English sentences."""
 
-    name, task, steps, learning_rate = "generator", "text-generation", 2500, 3e-2
+    name, task, steps, learning_rate = "generator", "text-generation", 2000, 3e-2
     tokenizer_class = GPT2TokenizerFast
 
     def make_tokenizer(self) -> Any:
