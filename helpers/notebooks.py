@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.results import findings
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
@@ -212,7 +214,14 @@ def outputs(names: Sequence[str] = ()) -> int:
             _write(path, nbformat.writes(notebook) + "\n")
             if picture := readme_picture(notebook):
                 README_PICTURE.write_bytes(picture)
+            found = path.parent / "work" / "results" / f"{path.stem}.json"
+            if found.exists():
+                stored = ROOT / "notebooks" / "results"
+                stored.mkdir(exist_ok=True)
+                _write(stored / found.name, found.read_text(encoding="utf-8"))
             print("ok")
+    readme = ROOT / "README.md"
+    _write(readme, with_findings(readme.read_text(encoding="utf-8")))
     return refused
 
 
@@ -253,6 +262,40 @@ def with_badges(text: str, slug: str, name: str) -> str:
     if name.endswith(".ipynb"):
         text = _COLAB_FILE.sub(rf"\g<1>{name}", text)
     return text
+
+
+def with_findings(text: str) -> str:
+    """Put the headlines among the stored findings into the README, between its two comments.
+
+    Parameters
+    ----------
+    text : str
+        The README.
+
+    Returns
+    -------
+    str
+        The README with a new table.
+    """
+    table = findings(ROOT / "notebooks" / "results")
+    if table.empty:
+        return text
+    lines = ["| | MLServer | Ray Serve | |", "|---|---|---|---|"]
+    for row in table[table["headline"]].to_dict("records"):
+        number = row["notebook"].split("_")[0]
+        link = f"[{number}](notebooks/{row['notebook']}.ipynb)"
+        unit = f" ({row['unit']})" if row["unit"] else ""
+        lines.append(
+            f"| {row['question']}{unit} | {row['MLServer']} | {row['Ray Serve']} | {link} |"
+        )
+    machines = sorted(set(table.attrs["machine"].values()))
+    block = "\n".join([*lines, "", f"Measured on {' and '.join(machines)}."])
+    return re.sub(
+        r"(?<=<!-- findings -->\n).*?(?=<!-- end of findings -->)",
+        lambda _: block + "\n",
+        text,
+        flags=re.S,
+    )
 
 
 def _tidy(notebook: "NotebookNode") -> None:

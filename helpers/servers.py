@@ -13,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ class Server:
         The HTTP port; a free one if not given.
     timeout : float
         Seconds to wait until it is ready.
+    env : dict of str to str, optional
+        Environment variables for it, besides those of this process.
 
     Attributes
     ----------
@@ -96,10 +99,11 @@ class Server:
         log: str,
         port: int | None = None,
         timeout: float = 180,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.title, self.shown, self.cwd, self.log = title, shown, cwd, cwd / log
         self._command, self._ready = command, ready
-        self._timeout = timeout
+        self._timeout, self._env = timeout, env or {}
         self._guard: subprocess.Popen[bytes] | None = None
         self.scratch = Path("/tmp/serve-not-started")
         self.ports = _free_ports("http", "grpc", "metrics", "dashboard")
@@ -272,7 +276,7 @@ class Server:
             self._guard = subprocess.Popen(
                 [*guard, str(self.scratch), str(GRACE), *map(filled, self._command)],
                 cwd=self.cwd,
-                env={**os.environ, **environment(), **own},
+                env={**os.environ, **environment(), **own, **self._env},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -327,6 +331,7 @@ def serve_run(
     port: int | None = None,
     dashboard: bool = False,
     timeout: float = 180,
+    env: Mapping[str, str] | None = None,
 ) -> Server:
     """Run ``serve run TARGET`` in the background, on a Ray cluster of its own.
 
@@ -349,6 +354,8 @@ def serve_run(
         processes and seconds.
     timeout : float
         Seconds to wait until all applications run.
+    env : dict of str to str, optional
+        Environment variables for it, besides those of this process.
 
     Returns
     -------
@@ -398,6 +405,7 @@ def serve_run(
         log=log,
         port=port,
         timeout=timeout,
+        env=env,
     ).start()
 
 
@@ -408,6 +416,7 @@ def mlserver_start(
     log: str = "mlserver.log",
     port: int | None = None,
     timeout: float = 180,
+    env: Mapping[str, str] | None = None,
 ) -> Server:
     """Run ``mlserver start FOLDER`` in the background.
 
@@ -424,6 +433,9 @@ def mlserver_start(
         The HTTP port. If not given, the one in ``settings.json``, else a free one.
     timeout : float
         Seconds to wait until all models of the repository are ready.
+    env : dict of str to str, optional
+        Environment variables for it, besides those of this process. What ``settings.json`` says
+        wins over its ``MLSERVER_`` variables.
 
     Returns
     -------
@@ -466,6 +478,7 @@ def mlserver_start(
         log=log,
         port=port or configured.get("http_port"),
         timeout=timeout,
+        env=env,
     )
     for kind in ("grpc", "metrics"):  # settings.json wins over the environment
         server.ports[kind] = configured.get(f"{kind}_port", server.ports[kind])
@@ -478,6 +491,7 @@ def python_run(
     ready: str,
     cwd: str | Path = ".",
     timeout: float = 180,
+    env: Mapping[str, str] | None = None,
 ) -> Server:
     """Run a Python script that starts a server, in the background.
 
@@ -497,6 +511,8 @@ def python_run(
         The folder to run it in. The log file is there too, named after the script.
     timeout : float
         Seconds to wait until it is ready.
+    env : dict of str to str, optional
+        Environment variables for it, besides those of this process.
 
     Returns
     -------
@@ -514,19 +530,76 @@ def python_run(
     --------
     >>> server = python_run("app.py", ready="/v2/models/translator/ready")  # doctest: +SKIP
     """
-    folder = _folder(cwd)
-    if not (folder / script).is_file():
-        raise FileNotFoundError(f"There is no {script} in {_shown(folder)}.")
+    if not (_folder(cwd) / script).is_file():
+        raise FileNotFoundError(f"There is no {script} in {_shown(_folder(cwd))}.")
+    return command_run(
+        shlex.join(["python", script, *arguments]),
+        ready=ready,
+        cwd=cwd,
+        log=Path(script).stem + ".log",
+        timeout=timeout,
+        env=env,
+    )
+
+
+def command_run(
+    command: str,
+    *,
+    ready: str,
+    cwd: str | Path = ".",
+    log: str,
+    timeout: float = 180,
+    env: Mapping[str, str] | None = None,
+) -> Server:
+    """Run any command that starts a server, in the background.
+
+    Parameters
+    ----------
+    command : str
+        As you would type it; no shell reads it. ``{http}``, ``{grpc}``, ``{metrics}`` and
+        ``{dashboard}`` stand for free ports (`Server.ports`), ``{scratch}`` for a temporary folder.
+    ready : str
+        How to tell that it is ready: a path that then answers with status 200, or else a text that
+        is then in the log.
+    cwd : str or Path
+        The folder to run it in.
+    log : str
+        Name of the log file in that folder.
+    timeout : float
+        Seconds to wait until it is ready.
+    env : dict of str to str, optional
+        Environment variables for it, besides those of this process.
+
+    Returns
+    -------
+    Server
+        Started and ready.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+    ServerError
+        If the command does not exist, or ends before it is ready.
+
+    Examples
+    --------
+    >>> head = command_run(                                                 # doctest: +SKIP
+    ...     "ray start --head --block --port={http}", ready="--block", log="head.log"
+    ... )
+    """
+    first, *arguments = shlex.split(command)
     return Server(
-        script,
-        " ".join(["python", script, *arguments]),
-        [server_python(), script, *arguments],
+        arguments[0] if first == "python" else first,
+        command,
+        [server_python() if first == "python" else first, *arguments],
         lambda server: (
             _answers(server.url + ready) if ready.startswith("/") else ready in _read(server.log)
         ),
-        cwd=folder,
-        log=Path(script).stem + ".log",
+        cwd=_folder(cwd),
+        log=log,
         timeout=timeout,
+        env=env,
     ).start()
 
 
@@ -535,7 +608,7 @@ def workspace(name: str) -> None:
 
     Files that a notebook writes go there. Afterwards ``!serve``, ``!mlserver`` and ``!python`` in
     a cell are those of the interpreter that runs the servers. Servers that an earlier run of the
-    notebook in the same kernel left are stopped.
+    notebook in the same kernel left are stopped, and what it recorded is forgotten.
 
     Parameters
     ----------
@@ -551,6 +624,7 @@ def workspace(name: str) -> None:
     folder = START / "work" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    (START / "work" / "results" / f"{name}.json").unlink(missing_ok=True)  # helpers/results.py
     os.chdir(folder)
     os.environ.update(environment())
 

@@ -9,7 +9,11 @@ from nbformat import NotebookNode
 
 from helpers import notebooks
 
-README = "[run](https://colab.research.google.com/github/you/old/blob/main/notebooks/01_good.ipynb)"
+README = """[run](https://colab.research.google.com/github/you/old/blob/main/notebooks/01_good.ipynb)
+<!-- findings -->
+| old |
+<!-- end of findings -->
+the end"""
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +57,19 @@ def test_tour_goes_on_after_a_failure(root: Path, capsys: pytest.CaptureFixture[
     page = (root / "build" / "tour.html").read_text(encoding="utf-8")
     assert page.index("Say hello") < page.index("Hello one") < page.index("ZeroDivisionError")
     assert (root / "notebooks" / "01_good.ipynb").read_bytes() == before
+
+
+def test_findings_of_a_stored_run_are_in_the_readme(root: Path) -> None:
+    setup = "from helpers import record, workspace; workspace('03_compare')"
+    dull = "record('dull', mlserver=1, ray_serve=2, how='x')"
+    good = "record('shown', mlserver=[1, 2, 4], ray_serve='no', unit='s', how='x', headline=True)"
+    store(root, "03_compare", "# Compare", setup, dull, good)
+    assert notebooks.main(["outputs", "03"]) == 0
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    row = "| shown (s) | 2 (1 – 4) | no | [03](notebooks/03_compare.ipynb) |"
+    assert row in readme and "dull" not in readme and "| old |" not in readme
+    assert "Measured on" in readme and readme.endswith("\nthe end")
+    assert notebooks.with_findings(readme) == readme
 
 
 def test_tour_of_notebooks_that_run(root: Path) -> None:
