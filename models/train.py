@@ -45,7 +45,7 @@ SHA256 = {
     "wiki-conciseness.tsv.gz": "72c9b9d1455831284601a8e399afad704536b9e36c51298a44e894c150c54790",
 }
 TRANSLATE, SUMMARIZE = "translate English to French: ", "summarize: "
-DEMO = [  # the notebooks' own sentences: neither they nor their punctuation variants are trained on
+DEMO = [  # shown in the notebooks and the card: neither they nor their variants are trained on
     "Hello, how are you?",
     "The weather is nice today.",
     "Where is the train station?",

@@ -13,6 +13,7 @@ import matplotlib
 import psutil
 import pytest
 from matplotlib.axes import Axes
+from wait import wait_until
 
 from helpers import load, summary, timeline
 
@@ -145,10 +146,7 @@ def test_stop_ends_it_early(server: Counting) -> None:
 def test_it_ends_with_the_process_that_asked_for_it(server: Counting) -> None:
     script = f"from helpers import load; load({server.url!r}, seconds=60); import os; os._exit(0)"
     subprocess.run([sys.executable, "-c", script], check=True)
-    end = time.monotonic() + 20
-    while running() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not running()
+    assert wait_until(lambda: not running())
 
 
 def running() -> list[psutil.Process]:

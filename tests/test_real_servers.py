@@ -2,16 +2,14 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
+from wait import listens, wait_until
 
 from helpers import ServerError, left_over, mlserver_start, serve_run
 
@@ -67,20 +65,6 @@ def of_run(run: str) -> list[psutil.Process]:
     return found
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def gone(condition: Callable[[], object], seconds: float = 40) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not condition():
-            return True
-        time.sleep(0.1)
-    return False
-
-
 @pytest.mark.parametrize("server", STARTS)
 def test_a_killed_kernel_leaves_nothing_of_a_real_server(
     server: str, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -105,9 +89,9 @@ def test_a_killed_kernel_leaves_nothing_of_a_real_server(
     kernel.kill()
     kernel.wait()
     kernel.stdout.close()
-    assert gone(lambda: of_run(run)), "processes outlived their kernel"
-    assert gone(lambda: any(map(listens, ports))), "a port outlived its server"
-    assert gone(lambda: Path(scratch).exists()), "the temporary folder stayed"
+    assert wait_until(lambda: not of_run(run)), "processes outlived their kernel"
+    assert wait_until(lambda: not any(map(listens, ports))), "a port outlived its server"
+    assert wait_until(lambda: not Path(scratch).exists()), "the temporary folder stayed"
 
 
 def strangers_are_turned_away(processes: list[psutil.Process]) -> None:
@@ -141,4 +125,4 @@ def test_a_model_that_cannot_be_loaded(
     monkeypatch.setenv("BROKEN", "yes")
     with pytest.raises(ServerError, match="there is no model in nowhere"):
         serve_run("ray_app:app") if server == "Ray Serve" else mlserver_start(".")
-    assert gone(lambda: of_run(str(folder)))
+    assert wait_until(lambda: not of_run(str(folder)))

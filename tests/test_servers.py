@@ -8,13 +8,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
+from wait import listens, wait_until
 
 from helpers import Server, ServerError, mlserver_start, python_run, serve_run, servers, workspace
 from helpers.interpreter import missing, server_python
@@ -37,20 +37,6 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 def fake(behaviour: str, **options: object) -> Server:
     return python_run("fake_server.py", behaviour, ready="/", **options)  # type: ignore[arg-type]
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_ready_then_stopped() -> None:
@@ -279,3 +265,19 @@ def test_interpreter_without_the_packages(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_this_interpreter_has_the_packages() -> None:
     assert missing(sys.executable) == []
+
+
+def test_any_command_in_an_environment_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "server.sh").write_text(
+        'echo "$GREETING from $1 in $2"\nexec sleep 1000\n', encoding="utf-8"
+    )
+    with servers.command_run(
+        "sh server.sh {grpc} {scratch}", ready="hello from", log="sh.log", env={"GREETING": "hello"}
+    ) as server:
+        assert server.log.read_text() == f"hello from {server.ports['grpc']} in {server.scratch}\n"
+        assert repr(server).startswith("sh · ready")
+
+
+def test_a_command_that_does_not_exist() -> None:
+    with pytest.raises(ServerError, match="cannot run no-such-command"):
+        servers.command_run("no-such-command", ready="never", log="none.log")
