@@ -28,7 +28,6 @@ started = itertools.count()
 class Client(FastHttpUser):
     """Sends the same request over and over, on a connection that it keeps."""
 
-    host = spec["url"]
     network_timeout = connection_timeout = timeout
 
     def on_start(self) -> None:
@@ -112,7 +111,8 @@ if spec["locustfile"]:
         sys.exit(f"{spec['locustfile']} must define one class of locust users, not {len(classes)}.")
 
 # A run that ends lets the requests under way come back: they are not lost.
-environment = Environment(user_classes=classes, stop_timeout=timeout + 1)
+host = spec["url"] or None
+environment = Environment(user_classes=classes, host=host, stop_timeout=timeout + 1)
 environment.events.request.add_listener(write)
 runner = environment.create_local_runner()
 for run in range(0 if spec["warm_up"] else 1, spec["repeat"] + 1):

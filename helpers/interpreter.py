@@ -123,5 +123,8 @@ def environment() -> dict[str, str]:
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, replicas are not to resolve again
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its future default; unset, it warns
         "RAY_COLOR_PREFIX": "0",  # no colour codes in a log that a notebook shows
+        # on a slow machine Ray would give up on parts of itself that are still importing
+        "RAY_raylet_start_wait_time_s": "120",
+        "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
         "RAY_DEDUP_LOGS": "0",  # a line for every request, also when two replicas write the same
     }

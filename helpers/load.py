@@ -17,6 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
 
 from helpers.interpreter import environment, server_python
 from helpers.servers import _progress
@@ -31,7 +32,7 @@ class Load:
         self._spec = {**specification, "columns": COLUMNS}
         self._rows = tempfile.TemporaryFile()
         self._log = tempfile.TemporaryFile()
-        self._begin = time.monotonic()
+        self._begin, self._stopped = time.monotonic(), False
         self._process = subprocess.Popen(
             [server_python(), str(Path(__file__).with_name("_load.py")), json_.dumps(self._spec)],
             env={**os.environ, **environment(), "PYTHONUNBUFFERED": ""},
@@ -47,6 +48,7 @@ class Load:
         except BaseException:
             self.stop()
             raise
+        _progress("")
         if self._process.poll():
             self.result()  # says why
 
@@ -86,7 +88,8 @@ class Load:
         else:
             table = pd.DataFrame(columns=COLUMNS)
         table = table.sort_values(["run", "start"], ignore_index=True)
-        table.attrs["seconds"] = self._spec["seconds"]
+        if not self._stopped:
+            table.attrs["seconds"] = self._spec["seconds"]
         table.attrs["client"] = {
             run: float((rows["cpu"].max() - rows["cpu"].min()) / max(_span(rows), 1e-3))
             for run, rows in table.groupby("run")
@@ -96,6 +99,7 @@ class Load:
     def stop(self) -> None:
         """End the load now; requests under way are dropped. `result` then has those before."""
         assert self._process.stdin
+        self._stopped = self._process.poll() is None
         self._process.stdin.close()
         self._process.wait()
 
@@ -271,6 +275,9 @@ def timeline(
     for number, (name, moment) in enumerate((marks or {}).items()):
         ax.axvline(moment - begin, color=f"C{number + 4}", linestyle="--", label=name)
     ax.set(xlabel="time (s)", ylabel="latency (ms)", yscale="log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
 

@@ -284,10 +284,10 @@ def with_findings(text: str) -> str:
     for row in table[table["headline"]].to_dict("records"):
         number = row["notebook"].split("_")[0]
         link = f"[{number}](notebooks/{row['notebook']}.ipynb)"
-        unit = f" ({row['unit']})" if row["unit"] else ""
-        lines.append(
-            f"| {row['question']}{unit} | {row['MLServer']} | {row['Ray Serve']} | {link} |"
-        )
+        unit, question = row["unit"], row["question"]
+        if unit and not re.search(rf"(?<!\w){re.escape(unit)}(?![\w/])", question):
+            question += f" ({unit})"
+        lines.append(f"| {question} | {row['MLServer']} | {row['Ray Serve']} | {link} |")
     machines = sorted(set(table.attrs["machine"].values()))
     block = "\n".join([*lines, "", f"Measured on {' and '.join(machines)}."])
     return re.sub(

@@ -503,7 +503,7 @@ def python_run(
     script : str
         A Python file in ``cwd``.
     *arguments : str
-        Arguments for it.
+        Arguments for it; ``{grpc}`` and the like stand for ports, as in `command_run`.
     ready : str
         How to tell that the models are ready: a path that then answers with status 200, such as
         ``"/v2/models/translator/ready"``, or else a text that is then in the log.

@@ -164,10 +164,10 @@ def test_a_locustfile_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "import time\nfrom locust import User, task\n\n\n"
         "class Caller(User):\n    @task\n    def call(self):\n        time.sleep(0.01)\n"
         "        self.environment.events.request.fire(request_type='gRPC', name='call',\n"
-        "            response_time=10, response_length=0, response='Bonjour', exception=None)\n"
+        "            response_time=10, response_length=0, response=self.host, exception=None)\n"
     )
-    requests = load(locustfile="locustfile.py", users=2, seconds=0.5).result()
-    assert set(requests["answer"]) == {"Bonjour"} and set(requests["latency"]) == {10}
+    requests = load("127.0.0.1:50051", locustfile="locustfile.py", seconds=0.5).result()
+    assert set(requests["answer"]) == {"127.0.0.1:50051"} and set(requests["latency"]) == {10}
 
 
 def test_a_broken_locustfile_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
