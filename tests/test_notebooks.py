@@ -57,6 +57,14 @@ def test_outputs_are_those_of_one_clean_run(path: Path) -> None:
 
 
 @each_notebook
+def test_no_cell_that_is_compared_hides_its_value(path: Path) -> None:
+    """A semicolon at the end hides a value in Jupyter, but not from nbval."""
+    for cell in code_cells(read(path)):
+        if "NBVAL_IGNORE_OUTPUT" not in cell.source:
+            assert not cell.source.rstrip().endswith(";"), cell.source
+
+
+@each_notebook
 def test_no_output_shows_a_path_of_a_machine(path: Path) -> None:
     assert machine_paths(read(path)) == []
 
