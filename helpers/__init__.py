@@ -1,7 +1,7 @@
 """What the notebooks share: starting servers, finding models, showing tables."""
 
 from helpers import models
-from helpers.load import Load, load, summary, timeline
+from helpers.load import load, summary, timeline
 from helpers.results import findings, record
 from helpers.servers import (
     Server,
@@ -16,7 +16,6 @@ from helpers.servers import (
 )
 
 __all__ = [
-    "Load",
     "Server",
     "ServerError",
     "command_run",

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import runpy
-import socket
 import sys
 import time
 from typing import Any
@@ -64,14 +63,15 @@ def kind(error: object, status: int) -> str:
         return f"HTTP {status}"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
-    if isinstance(error, socket.timeout | TimeoutError):
+    if isinstance(error, TimeoutError):
         return "timeout"
-    if isinstance(error, ConnectionError) or "onnectionClosed" in type(error).__name__:
+    if isinstance(error, ConnectionError) or "ConnectionClosed" in type(error).__name__:
         return "connection closed"
-    return str(error).strip("'\"") or type(error).__name__
+    return str(error) or type(error).__name__
 
 
 rows = csv.writer(sys.stdout)
+rows.writerow(["run", "start", "latency", "status", "error", "answer", "cpu"])
 run = 0  # 0 is the warm-up, which nobody asks about
 
 
@@ -93,14 +93,19 @@ def write(
         rows.writerow([run, start, response_time, status, error, text, time.process_time()])
 
 
-def end_with_the_kernel() -> None:
-    """Wait until standard input ends, then end at once with the rows that there are."""
-    gevent.socket.wait_read(sys.stdin.fileno())
+def finish() -> None:
+    """End with the rows that there are, at once; locust would take its time."""
     sys.stdout.flush()
     os._exit(0)
 
 
-gevent.spawn(end_with_the_kernel)
+def finish_with_the_kernel() -> None:
+    """Wait until standard input ends."""
+    gevent.socket.wait_read(sys.stdin.fileno())
+    finish()
+
+
+gevent.spawn(finish_with_the_kernel)
 classes: list[type[User]] = [Client]
 if spec["locustfile"]:
     sys.path.insert(0, os.getcwd())
@@ -117,11 +122,9 @@ environment.events.request.add_listener(write)
 runner = environment.create_local_runner()
 for run in range(0 if spec["warm_up"] else 1, spec["repeat"] + 1):
     if run == 1:
-        rows.writerow(spec["columns"])
         sys.stdout.flush()  # says that it has begun
     started = itertools.count()
     runner.start(users, spawn_rate=users)
     gevent.sleep(spec["seconds"] if run else spec["warm_up"])
     runner.stop()
-sys.stdout.flush()
-os._exit(0)  # locust has nothing left to do, and takes its time for it
+finish()

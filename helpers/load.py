@@ -5,31 +5,29 @@ Never by the notebook's kernel, which would measure itself. One row of the resul
 """
 
 import json as json_
+import math
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
 from helpers.interpreter import environment, server_python
-from helpers.servers import _progress
-
-COLUMNS = ["run", "start", "latency", "status", "error", "answer", "cpu"]
+from helpers.servers import show_progress
 
 
 class Load:
     """A load that is under way. Use `load` to start one."""
 
     def __init__(self, specification: dict[str, Any]) -> None:
-        self._spec = {**specification, "columns": COLUMNS}
+        self._spec = specification
         self._rows = tempfile.TemporaryFile()
         self._log = tempfile.TemporaryFile()
         self._begin, self._stopped = time.monotonic(), False
@@ -41,16 +39,7 @@ class Load:
             stderr=self._log,
             start_new_session=True,  # the stop button is for us, we then stop the load
         )
-        try:
-            while not self._size() and self._process.poll() is None:
-                self._show_progress()
-                time.sleep(0.05)
-        except BaseException:
-            self.stop()
-            raise
-        _progress("")
-        if self._process.poll():
-            self.result()  # says why
+        self._wait_while(lambda: not os.fstat(self._rows.fileno()).st_size)
 
     def result(self) -> pd.DataFrame:
         """Wait until the load ends.
@@ -69,24 +58,10 @@ class Load:
         RuntimeError
             If the load could not be made, with the last lines of locust's log.
         """
-        try:
-            while self._process.poll() is None:
-                self._show_progress()
-                time.sleep(0.1)
-        except BaseException:
-            self.stop()
-            raise
-        _progress("")
-        if self._process.returncode:
-            self._log.seek(0)
-            log = self._log.read().decode(errors="replace").strip().splitlines()
-            raise RuntimeError("The load could not be made:\n" + "\n".join(log[-15:]))
-        if self._size():
-            self._rows.seek(0)
-            text = {"error": str, "answer": str}
-            table = pd.read_csv(self._rows, dtype=text, keep_default_na=False)
-        else:
-            table = pd.DataFrame(columns=COLUMNS)
+        self._wait_while(lambda: True)
+        self._rows.seek(0)
+        text = {"error": str, "answer": str}
+        table = pd.read_csv(self._rows, dtype=text, keep_default_na=False)
         table = table.sort_values(["run", "start"], ignore_index=True)
         if not self._stopped:
             table.attrs["seconds"] = self._spec["seconds"]
@@ -103,13 +78,22 @@ class Load:
         self._process.stdin.close()
         self._process.wait()
 
-    def _size(self) -> int:
-        return os.fstat(self._rows.fileno()).st_size
-
-    def _show_progress(self) -> None:
+    def _wait_while(self, going_on: Callable[[], bool]) -> None:
+        """Wait, showing progress, and say why if locust could not do it."""
         total = self._spec["warm_up"] + self._spec["repeat"] * self._spec["seconds"]
-        passed = min(time.monotonic() - self._begin, total)
-        _progress(f"load: {passed:.0f} of {total:.0f} s · {self._spec['url']}")
+        try:
+            while self._process.poll() is None and going_on():
+                passed = min(time.monotonic() - self._begin, total)
+                show_progress(f"load: {passed:.0f} of {total:.0f} s · {self._spec['url']}")
+                time.sleep(0.05)
+        except BaseException:
+            self.stop()
+            raise
+        show_progress("")
+        if self._process.returncode:
+            self._log.seek(0)
+            log = self._log.read().decode(errors="replace").strip().splitlines()
+            raise RuntimeError("The load could not be made:\n" + "\n".join(log[-15:]))
 
 
 def load(
@@ -236,7 +220,7 @@ def summary(requests: pd.DataFrame) -> pd.DataFrame:
                 "failures": ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "0",
                 "requests/s": in_time.sum() / seconds,
                 **{f"p{p}": good["latency"].quantile(p / 100) for p in (50, 95, 99)},
-                "client": requests.attrs.get("client", {}).get(run, np.nan),
+                "client": requests.attrs.get("client", {}).get(run, math.nan),
             }
         )
     columns = ["run", "requests", "failures", "requests/s", "p50", "p95", "p99", "client"]
@@ -261,17 +245,14 @@ def timeline(
     ax = ax or plt.subplots(figsize=(9, 3), layout="constrained")[1]
     begin = requests["start"].min()
     failed = requests["error"] != ""
-    for rows, colour, name in [(~failed, "tab:blue", "answered"), (failed, "tab:red", "failed")]:
-        each = requests[rows]
-        if len(each):
-            ax.plot(
-                each["start"] - begin,
-                each["latency"],
-                "." if colour == "tab:blue" else "x",
-                color=colour,
-                markersize=4 if colour == "tab:blue" else 7,
-                label=f"{name}: {len(each)}",
-            )
+    for name, rows, marker, size, colour in [
+        ("answered", ~failed, ".", 4, "tab:blue"),
+        ("failed", failed, "x", 7, "tab:red"),
+    ]:
+        if rows.any():
+            start, latency = requests.loc[rows, "start"] - begin, requests.loc[rows, "latency"]
+            label = f"{name}: {rows.sum()}"
+            ax.plot(start, latency, marker, markersize=size, color=colour, label=label)
     for number, (name, moment) in enumerate((marks or {}).items()):
         ax.axvline(moment - begin, color=f"C{number + 4}", linestyle="--", label=name)
     ax.set(xlabel="time (s)", ylabel="latency (ms)", yscale="log")

@@ -214,11 +214,11 @@ def outputs(names: Sequence[str] = ()) -> int:
             _write(path, nbformat.writes(notebook) + "\n")
             if picture := readme_picture(notebook):
                 README_PICTURE.write_bytes(picture)
-            found = path.parent / "work" / "results" / f"{path.stem}.json"
+            found = path.parent / "work" / path.stem / "findings.json"
             if found.exists():
-                stored = ROOT / "notebooks" / "results"
-                stored.mkdir(exist_ok=True)
-                _write(stored / found.name, found.read_text(encoding="utf-8"))
+                stored = ROOT / "notebooks" / "results" / f"{path.stem}.json"
+                stored.parent.mkdir(exist_ok=True)
+                _write(stored, found.read_text(encoding="utf-8"))
             print("ok")
     readme = ROOT / "README.md"
     _write(readme, with_findings(readme.read_text(encoding="utf-8")))
@@ -277,9 +277,10 @@ def with_findings(text: str) -> str:
     str
         The README with a new table.
     """
-    table = findings(ROOT / "notebooks" / "results")
-    if table.empty:
+    stored = [*(ROOT / "notebooks" / "results").glob("*.json")]
+    if not stored:
         return text
+    table = findings(*stored)
     lines = ["| | MLServer | Ray Serve | |", "|---|---|---|---|"]
     for row in table[table["headline"]].to_dict("records"):
         number = row["notebook"].split("_")[0]

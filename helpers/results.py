@@ -17,8 +17,8 @@ from helpers.interpreter import server_python
 from helpers.servers import START
 
 COLUMNS = ["notebook", "question", "MLServer", "Ray Serve", "unit", "how", "headline"]
-RUN = START / "work" / "results"
-"""Where a run leaves its findings, one file per notebook."""
+RUN = START / "work"
+"""Where the notebooks' own folders are; a run leaves its findings in them."""
 
 STORED = Path(__file__).resolve().parent.parent / "notebooks" / "results"
 """The findings that belong to the outputs stored in the notebooks."""
@@ -57,25 +57,24 @@ def record(
     ... )
     """
     name = Path.cwd().name
-    file = RUN / f"{name}.json"
+    file = Path("findings.json")
     content = json.loads(file.read_text()) if file.exists() else {}
     values = [_text(value) for value in (mlserver, ray_serve)]
     row = dict(zip(COLUMNS, [name, question, *values, unit, how, headline], strict=True))
     others = [each for each in content.get("findings", []) if each["question"] != question]
-    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")
     content = {"machine": machine(), "findings": [*others, row]}
     part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(part, file)
 
 
-def findings(*folders: Path) -> pd.DataFrame:
+def findings(*files: Path) -> pd.DataFrame:
     """Collect what was found out.
 
     Parameters
     ----------
-    *folders : Path
-        Where to look, in this order: a notebook's findings are those of the first folder that has
+    *files : Path
+        Where they are, in this order: a notebook's findings are those of the first file that has
         any. If none is given: those of this run, else those stored with the notebooks.
 
     Returns
@@ -85,12 +84,12 @@ def findings(*folders: Path) -> pd.DataFrame:
         ``how``, ``headline``. ``attrs["machine"]`` describes the machines, by notebook.
     """
     rows, machines = [], {}
-    for folder in folders or (RUN, STORED):
-        for file in sorted(folder.glob("*.json")):
-            if file.stem not in machines:
-                content = json.loads(file.read_text(encoding="utf-8"))
-                machines[file.stem] = content["machine"]
-                rows += content["findings"]
+    for file in files or [*RUN.glob("*/findings.json"), *STORED.glob("*.json")]:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        name = content["findings"][0]["notebook"]
+        if name not in machines:
+            machines[name] = content["machine"]
+            rows += content["findings"]
     table = pd.DataFrame(rows, columns=COLUMNS)
     table = table.sort_values("notebook", kind="stable", ignore_index=True)
     table.attrs["machine"] = machines
@@ -134,4 +133,5 @@ def _text(value: Value) -> str:
         return f"{_text(middle)} ({_text(low)} – {_text(high)})"
     if math.isnan(value):  # nothing was measured: no request was answered, say
         return "–"
-    return f"{value:.{0 if value == int(value) or abs(value) >= 100 else 1}f}"
+    digits = 0 if value == int(value) or abs(value) >= 100 else 1
+    return f"{value:.{digits}f}"

@@ -288,14 +288,14 @@ class Server:
         begin = time.monotonic()
         while True:
             if self._ready(self):
-                return _progress("")
+                return show_progress("")
             status = self._guard.poll()
             waited = time.monotonic() - begin
             if status is not None:
                 raise self._error(f"ended while it was starting (exit status {status})")
             if waited > self._timeout:
                 raise self._error(f"was not ready after {self._timeout:g} s")
-            _progress(f"{self.title} is starting: {waited:.0f} s · {_tail(self.log, 1)[:90]}")
+            show_progress(f"{self.title} is starting: {waited:.0f} s · {_tail(self.log, 1)[:90]}")
             time.sleep(_POLL)
 
     def _error(self, what: str) -> ServerError:
@@ -317,7 +317,7 @@ class Server:
         self._forget()
 
     def _forget(self) -> None:
-        _progress("")
+        show_progress("")
         self._guard = None
         if _running.get(self.log) is self:
             del _running[self.log]
@@ -556,8 +556,9 @@ def command_run(
     Parameters
     ----------
     command : str
-        As you would type it; no shell reads it. ``{http}``, ``{grpc}``, ``{metrics}`` and
-        ``{dashboard}`` stand for free ports (`Server.ports`), ``{scratch}`` for a temporary folder.
+        As you would type it; no shell reads it. ``python`` is the one that runs the servers.
+        ``{http}``, ``{grpc}``, ``{metrics}`` and ``{dashboard}`` stand for free ports
+        (`Server.ports`), ``{scratch}`` for a temporary folder.
     ready : str
         How to tell that it is ready: a path that then answers with status 200, or else a text that
         is then in the log.
@@ -624,7 +625,6 @@ def workspace(name: str) -> None:
     folder = START / "work" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    (START / "work" / "results" / f"{name}.json").unlink(missing_ok=True)  # helpers/results.py
     os.chdir(folder)
     os.environ.update(environment())
 
@@ -771,12 +771,10 @@ def _title(process: psutil.Process) -> str:
 _shown_progress = ""
 
 
-def _progress(text: str) -> None:
+def show_progress(text: str) -> None:
     """Show one line that replaces the one before; an empty one leaves nothing."""
     global _shown_progress
-    if (
-        text == _shown_progress
-    ):  # so that what a cell has printed is not cleared when nothing is shown
+    if text == _shown_progress:  # nothing to clear, and a cell keeps what it has printed
         return
     _shown_progress = text
     if (shell := get_ipython()) and shell.__class__.__name__ == "ZMQInteractiveShell":

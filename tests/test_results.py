@@ -11,7 +11,7 @@ from helpers import findings, record, results
 @pytest.fixture(autouse=True)
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder like notebooks/work, in the middle of a run of 06_batching."""
-    monkeypatch.setattr(results, "RUN", tmp_path / "results")
+    monkeypatch.setattr(results, "RUN", tmp_path)
     monkeypatch.setattr(results, "STORED", tmp_path / "stored")
     (tmp_path / "06_batching").mkdir()
     monkeypatch.chdir(tmp_path / "06_batching")
@@ -70,4 +70,8 @@ def test_what_was_not_run_now_comes_from_the_repository(run: Path) -> None:
     assert list(table["notebook"]) == ["05_before", "06_batching"]
     assert list(table["question"]) == ["", "q"]
     assert table.attrs["machine"]["05_before"] == "another"
-    assert findings(run / "nowhere").empty
+    assert list(findings(run / "stored" / "06_batching.json")["question"]) == [""]
+
+
+def test_without_any_run_there_are_no_findings() -> None:
+    assert findings().empty
