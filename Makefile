@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # mlserver 1.7.1 needs a Python below 3.13, ray 2.55.1 one from 3.10 on.
 FITS  := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 
-.PHONY: help lab test tour outputs badges install constraints lint clean remake
+.PHONY: help lab test full tour outputs badges install constraints lint clean remake
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -20,25 +20,30 @@ lab: $(STAMP) ## JupyterLab, at the first notebook
 
 # The outputs that the tests compare are those of the models in models/.
 test: export TUTORIAL_MODELS := offline
-test: $(STAMP) ## all tests: of helpers/, and every notebook's outputs against a new run
+test: $(STAMP) ## all tests: of helpers/, and every notebook's outputs against a quick run
 	$(PY) -m pytest tests
+	$(PY) -m pytest --nbval notebooks/ -n 2 --dist loadscope
+
+full: export TUTORIAL_PACE := full
+full: $(STAMP) ## the notebooks in full pace, one at a time, and how their findings differ from the stored
 	$(PY) -m pytest --nbval notebooks/
+	$(PY) -m tools.notebooks findings
 
 tour: $(STAMP) ## run all notebooks; executed copies and one HTML page in build/
-	$(PY) -m helpers.notebooks tour
+	$(PY) -m tools.notebooks tour
 
 outputs: $(STAMP) ## run notebooks and store the new outputs in them (NOTEBOOKS="02 05" for some)
-	$(PY) -m helpers.notebooks outputs $(NOTEBOOKS)
+	$(PY) -m tools.notebooks outputs $(NOTEBOOKS)
 
 badges: $(STAMP) ## write the repository's name of pyproject.toml into all badges and links
-	$(PY) -m helpers.notebooks badges
+	$(PY) -m tools.badges
 
 # Where SERVER_PYTHON names an environment for the servers, there is nothing to install.
 install: $(if $(SERVER_PYTHON),,$(STAMP)) ## the environment in .venv, and nothing more
 
-constraints: ## remake constraints.txt from requirements.txt and pyproject.toml (needs uv)
+constraints: ## remake constraints.txt from requirements.txt and pyproject.toml
 	@mkdir -p build
-	sed '/^-[ce] /d' requirements.txt | uv pip compile - pyproject.toml --quiet --universal \
+	sed '/^-[ce] /d' requirements.txt | $(UV) pip compile - pyproject.toml --quiet --universal \
 	    --python-version 3.10 --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	    > build/resolved.txt
 	grep '^#' constraints.txt | cat - build/resolved.txt > build/constraints.txt
@@ -60,20 +65,31 @@ $(STAMP): remake
 endif
 endif
 
-# uv knows where PyTorch keeps its CPU build, which is all that we need: UV_TORCH_BACKEND=cpu asks for
-# it. So does Colab, whose own Python is too new for the servers; there uv fetches another one, too.
-ifneq ($(COLAB_RELEASE_TAG)$(UV_TORCH_BACKEND),)
-INSTALL := UV_TORCH_BACKEND=$(or $(UV_TORCH_BACKEND),cpu) uv pip install --python $(PY)
-else
-INSTALL := $(PY) -m pip install
-endif
+# uv needs a quarter of pip's time, and knows where PyTorch keeps its CPU build. That is all that is
+# needed here: the usual build for Linux brings 3 GB of CUDA. UV_TORCH_BACKEND= asks for another one.
+UV       := "$$(command -v uv || echo $(VENV)/bin/uv)"
+CPU_ONLY := $(shell [ "`uname -s`" = Linux ] && ! [ -e /dev/nvidia0 ] && ! command -v nvidia-smi && echo yes)
+TORCH    := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
+BACKEND  := $(or $(UV_TORCH_BACKEND),$(if $(CPU_ONLY)$(COLAB_RELEASE_TAG),cpu))
 
 # Made last, so that an interrupted install is taken up again by the next make.
 $(STAMP): requirements.txt constraints.txt pyproject.toml
 	@$(make_venv)
-	@echo "Installing 4 GB or more into $(VENV). It takes some minutes, and happens once."
-	$(INSTALL) -r requirements.txt
+	@[ -x $(UV) ] || $(PY) -m pip install -q -c constraints.txt uv
+	@echo "Installing into $(VENV): 5 GB, or 8 GB with CUDA. It takes some minutes, and happens once."
+	@$(if $(BACKEND),$(install_torch))
+	@$(UV) pip install --python $(PY) --compile-bytecode -r requirements.txt || { \
+	    echo "uv could not do it (see above). Now by pip, which may know another package index."; \
+	    $(PY) -m pip install -r requirements.txt; }
 	@touch $@
+
+define install_torch
+	echo "First $(TORCH) in its $(BACKEND) build: no NVIDIA GPU was found, or you asked for it."; \
+	$(UV) pip install --python $(PY) --compile-bytecode --torch-backend $(BACKEND) -c constraints.txt $(TORCH) || { \
+	    echo "PyTorch's own index does not answer (see above). pip takes the build that it finds," \
+	         "most likely the one with CUDA, which works as well."; \
+	    $(PY) -m pip install -c constraints.txt $(TORCH); }
+endef
 
 # Running it is the only test of a Python: a pyenv shim may exist and not run, and Debian's may lack
 # ensurepip, without which it cannot make an environment.
@@ -81,7 +97,7 @@ define make_venv
 	fits() { "$$1" -c '$(FITS)' 2>/dev/null; }; \
 	makes() { fits "$$1" && "$$1" -c 'import ensurepip' 2>/dev/null; }; \
 	make_with() { rm -rf $(VENV); echo "Making $(VENV) with $$("$$1" -V)"; "$$1" -m venv $(VENV); }; \
-	if [ -n "$(COLAB_RELEASE_TAG)$(UV_TORCH_BACKEND)" ]; then \
+	if [ -n "$(COLAB_RELEASE_TAG)" ]; then \
 	    command -v uv >/dev/null || python3 -m pip install -q uv || exit 1; \
 	fi; \
 	if [ -n "$(PYTHON)" ]; then \

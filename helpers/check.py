@@ -1,7 +1,8 @@
 """Check that this Python has what requirements.txt lists: `python -m helpers.check`.
 
 One line per package, ``[OK]`` or ``[FAIL]``, and for a failure what to do about it and, from the
-comment in requirements.txt, why it matters. The exit status is 1 if anything fails.
+comment in requirements.txt, why it matters; and one more for packages that do not go together. The
+exit status is 1 if anything fails.
 """
 
 import re
@@ -10,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 
@@ -48,10 +50,7 @@ def check(lines: list[str], python: tuple[int, int] = sys.version_info[:2]) -> l
             continue
         wanted, _, reason = (part.strip() for part in line.partition("#"))
         requirement = Requirement(wanted)
-        try:
-            found = version(requirement.name)
-        except PackageNotFoundError:
-            found = "is missing"
+        found = installed(requirement.name) or "is missing"
         if found != "is missing" and requirement.specifier.contains(found, prereleases=True):
             results.append(f"[OK]   {requirement.name} {found}")
         else:
@@ -61,7 +60,36 @@ def check(lines: list[str], python: tuple[int, int] = sys.version_info[:2]) -> l
     return results
 
 
+def clash() -> list[str]:
+    """Find what is installed side by side and does not go together.
+
+    TensorFlow from 2.20 on loads its library so that triton, imported after it, crashes in LLVM
+    (https://github.com/tensorflow/tensorflow/issues/124205). mlserver-huggingface imports the
+    first, and text generation by PyTorch the second, which only torch's CUDA build brings.
+
+    Returns
+    -------
+    list of str
+        A line, or none.
+    """
+    tensorflow, triton = installed("tensorflow"), installed("triton")
+    if not (tensorflow and triton and Version(tensorflow) >= Version("2.20")):
+        return []
+    return [
+        f"[FAIL] tensorflow {tensorflow} beside triton {triton}: each request to the Hugging "
+        'Face runtime of MLServer would crash a worker. Run `pip install "tensorflow<2.20"`'
+    ]
+
+
+def installed(name: str) -> str | None:
+    """Return the installed version of a package, None if it is missing."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
 if __name__ == "__main__":
-    report = check(REQUIREMENTS.read_text().splitlines())
+    report = check(REQUIREMENTS.read_text().splitlines()) + clash()
     print("\n".join(report))
     sys.exit(any(line.startswith("[FAIL]") for line in report))

@@ -1,8 +1,11 @@
 """The environment check."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-from helpers.check import REQUIREMENTS, check
+import pytest
+
+import helpers.check as module
+from helpers.check import REQUIREMENTS, check, clash
 
 
 def test_this_environment_passes() -> None:
@@ -26,3 +29,31 @@ def test_missing_package() -> None:
 def test_wrong_python() -> None:
     [line] = check([], python=(3, 13))
     assert line.startswith("[FAIL] Python 3.13") and "PYTHON=python3.12" in line
+
+
+@pytest.mark.parametrize(
+    "versions, complains",
+    [
+        ({"tensorflow": "2.21.0", "triton": "3.7.1"}, True),
+        ({"tensorflow": "2.20.0", "triton": "3.7.1"}, True),
+        ({"tensorflow": "2.19.1", "triton": "3.7.1"}, False),
+        ({"tensorflow": "2.21.0"}, False),  # torch's CPU build brings no triton
+        ({}, False),
+    ],
+)
+def test_the_pair_that_crashes_is_named(
+    versions: dict[str, str], complains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name not in versions:
+            raise PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(module, "version", version)
+    found = clash()
+    assert bool(found) == complains
+    assert all("tensorflow 2.2" in line and "triton 3.7.1" in line for line in found)
+
+
+def test_this_environment_has_no_clash() -> None:
+    assert clash() == []

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from helpers.notebooks import ROOT
+from tools.notebooks import ROOT
 
 REAL = f'exec "{sys.executable}" "$@"'
 BROKEN = "echo 'command not found' >&2; exit 127"  # such as a pyenv shim of a version not chosen
+INSTALL = "uv pip install --python .venv/bin/python --compile-bytecode -r requirements.txt"
 TOO_NEW = f'[ "$1" != -c ] || exit 1; {REAL}'  # fails the test of its version, and does all else
 
 
@@ -23,8 +24,9 @@ class Make:
         self.path.mkdir()
         shutil.copy(ROOT / "Makefile", self.folder)
         for name in ["requirements.txt", "constraints.txt", "pyproject.toml"]:
-            (self.folder / name).write_text("pip\n")
-        for tool in ["rm", "touch"]:
+            (self.folder / name).write_text("pip\ntorch==1.2.3  # runs the models\n")
+        self.add("uv", 'echo "uv $@"')
+        for tool in ["rm", "touch", "sed", "uname"]:
             (self.path / tool).symlink_to(str(shutil.which(tool)))
 
     def add(self, name: str, script: str) -> None:
@@ -32,8 +34,9 @@ class Make:
         (self.path / name).chmod(0o755)
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        gpu = "CPU_ONLY="  # as on a machine with a GPU, unless a test says otherwise
         return subprocess.run(
-            [str(shutil.which("make")), *arguments],
+            [str(shutil.which("make")), gpu, *arguments],
             cwd=self.folder,
             env={"PATH": str(self.path)},
             capture_output=True,
@@ -54,7 +57,7 @@ def test_installs_once_and_mends_what_is_broken(make: Make) -> None:
     make.add("python3", BROKEN)
     make.add("python3.12", BROKEN)
     make.add("python3.11", REAL)
-    assert "pip install -r requirements.txt" in make("install").stdout
+    assert INSTALL in make("install").stdout
     assert make.works()
     stamp = (make.folder / ".venv" / ".installed").stat().st_mtime_ns
     again = make("install")
@@ -76,7 +79,7 @@ def test_a_change_of_requirements_installs_into_the_environment_that_is_there(ma
     assert make.works()
     (make.folder / ".venv" / "marker").touch()
     (make.folder / "constraints.txt").write_text("pip>=1\n")
-    assert "pip install -r requirements.txt" in make("install", "PYTHON=mine").stdout
+    assert INSTALL in make("install", "PYTHON=mine").stdout
     assert (make.folder / ".venv" / "marker").exists()
 
 
@@ -92,6 +95,7 @@ def test_a_python_that_does_not_fit_is_refused(script: str, make: Make) -> None:
 
 def test_says_so_where_there_is_no_python(make: Make) -> None:
     make.add("python3", BROKEN)
+    (make.path / "uv").unlink()
     failed = make("install")
     assert failed.returncode != 0
     assert failed.stderr.startswith("No Python 3.10, 3.11 or 3.12 that can make a virtual env")
@@ -99,17 +103,56 @@ def test_says_so_where_there_is_no_python(make: Make) -> None:
 
 def test_uv_fetches_a_python_where_there_is_none(make: Make) -> None:
     make.add("python3", BROKEN)
-    make.add("uv", f'echo "uv $@"; "{sys.executable}" -m venv .venv')
-    assert "uv venv --python 3.12 --seed .venv" in make("install").stdout
+    make.add("uv", f'echo "uv $@"; [ "$1" != venv ] || "{sys.executable}" -m venv .venv')
+    printed = make("install").stdout
+    assert "uv venv --python 3.12 --seed .venv" in printed and INSTALL in printed
     assert make.works()
 
 
-def test_on_colab_uv_is_installed_and_does_the_rest(make: Make) -> None:
+def test_on_colab_uv_is_installed_and_takes_the_cpu_build(make: Make) -> None:
+    (make.path / "uv").rename(make.path / "uv-to-be")
     make.add("uv-to-be", f'echo "uv $@"; [ "$1" != venv ] || "{sys.executable}" -m venv .venv')
     make.add("python3", f'[ "$2" = pip ] || exit 1; /bin/ln -s uv-to-be "{make.path}/uv"')
     printed = make("install", "COLAB_RELEASE_TAG=release").stdout
     assert "uv venv --python 3.12 --seed .venv" in printed
-    assert "uv pip install --python .venv/bin/python -r requirements.txt" in printed
+    assert "--torch-backend cpu -c constraints.txt torch==1.2.3" in printed
+    assert INSTALL in printed
+
+
+@pytest.mark.parametrize(
+    "arguments, backend",
+    [
+        (["CPU_ONLY=yes"], "cpu"),
+        (["CPU_ONLY="], None),
+        (["CPU_ONLY=", "UV_TORCH_BACKEND=cpu"], "cpu"),
+        (["CPU_ONLY=yes", "UV_TORCH_BACKEND=cu126"], "cu126"),
+    ],
+)
+def test_without_a_gpu_torch_comes_in_its_cpu_build(
+    arguments: list[str], backend: str | None, make: Make
+) -> None:
+    make.add("python3", REAL)
+    printed = make("install", *arguments).stdout
+    assert (f"First torch==1.2.3 in its {backend} build" in printed) == bool(backend)
+    assert (f"--torch-backend {backend}" in printed) == bool(backend)
+    assert printed.splitlines()[-1] == INSTALL
+
+
+def test_pip_takes_over_where_uv_cannot(make: Make) -> None:
+    """An index that does not answer, or that only pip has been told of."""
+    make.add("python3", REAL)
+    make.add("uv", "exit 1")
+    (make.folder / "requirements.txt").write_text("pip\n")
+    done = make("install", "CPU_ONLY=")
+    assert done.returncode == 0
+    assert "uv could not do it" in done.stdout and "Requirement already satisfied" in done.stdout
+    make.add("uv", 'case "$*" in *torch*) exit 1; esac; echo "uv $@"')
+    shutil.rmtree(make.folder / ".venv")
+    (make.folder / "requirements.txt").write_text("torch==1.2.3  # runs the models\n")
+    (make.folder / "constraints.txt").write_text("")
+    failed = make("install", "CPU_ONLY=yes", "PIP_NO_INDEX=1")
+    assert "PyTorch's own index does not answer" in failed.stdout
+    assert failed.returncode != 0 and not (make.folder / ".venv" / ".installed").exists()
 
 
 def test_nothing_is_installed_where_the_servers_have_an_environment(make: Make) -> None:
@@ -119,8 +162,7 @@ def test_nothing_is_installed_where_the_servers_have_an_environment(make: Make) 
 
 
 def test_help_names_every_target(make: Make) -> None:
-    for tool in ["sed", "awk"]:
-        (make.path / tool).symlink_to(str(shutil.which(tool)))
+    (make.path / "awk").symlink_to(str(shutil.which("awk")))
     printed = make("help").stdout
     targets = ["lab", "test", "tour", "outputs", "badges", "install", "constraints", "lint"]
     assert [name for name in targets if f"make {name} " not in printed] == []
