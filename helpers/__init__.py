@@ -1,34 +1,40 @@
-"""What the notebooks share: starting servers, finding models, showing tables."""
+"""What the notebooks share: starting servers, finding models, making load, showing results."""
 
 from helpers import models
-from helpers.load import load, summary, timeline
+from helpers.display import show, timeline, timelines, use_tables
+from helpers.experiment import alternate, capacity
+from helpers.failures import Target, kill_under_load
+from helpers.launch import command_run, mlserver_start, python_run, serve_run
+from helpers.load import load
+from helpers.measure import compare, summary
+from helpers.reference import reference
 from helpers.results import findings, record
-from helpers.servers import (
-    Server,
-    ServerError,
-    command_run,
-    left_over,
-    mlserver_start,
-    python_run,
-    serve_run,
-    show,
-    workspace,
-)
+from helpers.server import Server, ServerError, left_over
+from helpers.workspace import workspace
+
+use_tables()
 
 __all__ = [
     "Server",
     "ServerError",
+    "Target",
+    "alternate",
+    "capacity",
     "command_run",
+    "compare",
     "findings",
+    "kill_under_load",
     "left_over",
     "load",
     "mlserver_start",
     "models",
     "python_run",
     "record",
+    "reference",
     "serve_run",
     "show",
     "summary",
     "timeline",
+    "timelines",
     "workspace",
 ]

@@ -1,4 +1,4 @@
-"""Which Python runs the servers, and in what environment.
+"""Which Python runs the servers.
 
 The kernel of a notebook and the servers may need different Pythons: MLServer stops at 3.12, Google
 Colab's kernel is newer. So the kernel imports neither framework, and this module says, in one
@@ -10,8 +10,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-
-from helpers import models
 
 PACKAGES = ("mlserver", "mlserver_huggingface", "ray", "transformers", "torch")
 """What an interpreter must have to run the servers of the notebooks."""
@@ -98,33 +96,3 @@ def server_python() -> str:
         "Run `make install` in the repository's folder, or set SERVER_PYTHON to the path of an "
         "interpreter that has what requirements.txt lists."
     )
-
-
-def environment() -> dict[str, str]:
-    """Return the environment variables under which commands and servers run.
-
-    Returns
-    -------
-    dict of str to str
-        What to add to ``os.environ``: the servers' commands first in ``PATH``, no telemetry, no
-        proxy between us and our own machine, and what the models need (`models.environment`).
-    """
-    folder = str(Path(server_python()).parent)
-    path = [p for p in os.environ.get("PATH", os.defpath).split(os.pathsep) if p != folder]
-    no_proxy = [os.environ.get("NO_PROXY", ""), "127.0.0.1", "localhost"]
-    direct = ",".join(dict.fromkeys(host for part in no_proxy for host in part.split(",") if host))
-    return {
-        **models.environment(),
-        "PATH": os.pathsep.join([folder, *path]),
-        "NO_PROXY": direct,
-        "no_proxy": direct,
-        "PYTHONUNBUFFERED": "1",  # a log line is in the log when it is printed
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, replicas are not to resolve again
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its future default; unset, it warns
-        "RAY_COLOR_PREFIX": "0",  # no colour codes in a log that a notebook shows
-        # on a slow machine Ray would give up on parts of itself that are still importing
-        "RAY_raylet_start_wait_time_s": "120",
-        "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
-        "RAY_DEDUP_LOGS": "0",  # a line for every request, also when two replicas write the same
-    }

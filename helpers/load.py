@@ -1,38 +1,49 @@
 """Load on a server: many requests at a time, sent by locust in a process of its own.
 
 Never by the notebook's kernel, which would measure itself. One row of the result is one request;
-`summary` and `timeline` make a table and a picture of them.
+`helpers.measure` makes numbers of them, `helpers.display` a picture.
 """
 
+import contextlib
 import json as json_
-import math
 import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullLocator
 
-from helpers.interpreter import environment, server_python
-from helpers.servers import show_progress
+from helpers import pace
+from helpers.display import progress
+from helpers.environment import environment
+from helpers.interpreter import server_python
+
+_PROGRAM = Path(__file__).parent / "programs" / "locust_load.py"
 
 
 class Load:
-    """A load that is under way. Use `load` to start one."""
+    """A load that is under way. Use `load` to start one.
+
+    Attributes
+    ----------
+    warm_up : float
+        Seconds of load before the first run that are not reported.
+    repeat : int
+        Number of runs.
+    """
 
     def __init__(self, specification: dict[str, Any]) -> None:
         self._spec = specification
+        self.warm_up: float = specification["warm_up"]
+        self.repeat: int = specification["repeat"]
         self._rows = tempfile.TemporaryFile()
         self._log = tempfile.TemporaryFile()
-        self._begin, self._stopped = time.monotonic(), False
+        self._begin = time.monotonic()
         self._process = subprocess.Popen(
-            [server_python(), str(Path(__file__).with_name("_load.py")), json_.dumps(self._spec)],
+            [server_python(), str(_PROGRAM), json_.dumps(self._spec)],
             env={**os.environ, **environment(), "PYTHONUNBUFFERED": ""},
             stdin=subprocess.PIPE,
             stdout=self._rows,
@@ -48,48 +59,63 @@ class Load:
         -------
         pandas.DataFrame
             One row per request, in the order of their start: ``run`` (from 1), ``start`` (seconds,
-            as `time.time` gives them), ``latency`` (ms), ``status`` (0 when no answer came),
-            ``error`` (empty, or the kind of failure: ``"HTTP 503"``, ``"timeout"``, ``"connection
-            refused"``, ...) and ``answer`` (its first 1000 characters). ``attrs["client"]`` is the
-            share of one core that the client used, by run.
+            as `time.time` gives them; in the open loop when the request was due), ``late`` (ms from
+            then until it was sent; 0 in a closed loop), ``latency`` (ms from ``start`` to the
+            answer), ``status`` (0 when no answer came), ``error`` (empty, or the kind of failure:
+            ``"HTTP 503"``, ``"timeout"``, ``"connection refused"``, ...) and ``answer`` (its first
+            1000 characters). ``attrs["client"]`` is the share of one core that the client used, by
+            run, and ``attrs["arrivals"]`` as `load` was told.
 
         Raises
         ------
         RuntimeError
-            If the load could not be made, with the last lines of locust's log.
+            If the load could not be made, with the last lines of locust's log; or if too many
+            requests were under way at a time.
         """
         self._wait_while(lambda: True)
         self._rows.seek(0)
         text = {"error": str, "answer": str}
         table = pd.read_csv(self._rows, dtype=text, keep_default_na=False)
         table = table.sort_values(["run", "start"], ignore_index=True)
-        if not self._stopped:
-            table.attrs["seconds"] = self._spec["seconds"]
+        table.attrs["arrivals"] = self._spec["arrivals"]
         table.attrs["client"] = {
             run: float((rows["cpu"].max() - rows["cpu"].min()) / max(_span(rows), 1e-3))
             for run, rows in table.groupby("run")
         }
         return table.drop(columns="cpu")
 
-    def stop(self) -> None:
-        """End the load now; requests under way are dropped. `result` then has those before."""
+    def stop(self, wait: bool = False) -> None:
+        """End the load now. `result` then has the requests that there are.
+
+        Parameters
+        ----------
+        wait : bool
+            Send no more requests, but let those under way come back; without it they are dropped.
+        """
         assert self._process.stdin
-        self._stopped = self._process.poll() is None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended by itself
+            if wait:
+                self._process.stdin.write(b"enough")
+                self._process.stdin.flush()
+                self._wait_while(lambda: True)
+            self._process.stdin.close()
         self._process.wait()
 
     def _wait_while(self, going_on: Callable[[], bool]) -> None:
         """Wait, showing progress, and say why if locust could not do it."""
-        total = self._spec["warm_up"] + self._spec["repeat"] * self._spec["seconds"]
-        try:
-            while self._process.poll() is None and going_on():
-                passed = min(time.monotonic() - self._begin, total)
-                show_progress(f"load: {passed:.0f} of {total:.0f} s · {self._spec['url']}")
-                time.sleep(0.05)
-        except BaseException:
-            self.stop()
-            raise
-        show_progress("")
+        seconds = self._spec["seconds"]
+        total = self.warm_up + self.repeat * seconds if seconds else None
+        of = f" of {total:.0f}" if total else ""
+        with progress() as line:
+            try:
+                while self._process.poll() is None and going_on():
+                    passed = time.monotonic() - self._begin
+                    passed = min(passed, total) if total else passed
+                    line.show(f"load: {passed:.0f}{of} s · {self._spec['url']}")
+                    time.sleep(0.05)
+            except BaseException:
+                self.stop()
+                raise
         if self._process.returncode:
             self._log.seek(0)
             log = self._log.read().decode(errors="replace").strip().splitlines()
@@ -103,8 +129,10 @@ def load(
     data: str | None = None,
     headers: Mapping[str, str] | None = None,
     users: int = 1,
-    seconds: float = 5,
+    seconds: float | None = 5,
+    arrivals: Literal["closed", "constant", "poisson"] = "closed",
     rate: float | None = None,
+    seed: int = 0,
     repeat: int = 1,
     warm_up: float = 0,
     timeout: float = 30,
@@ -124,15 +152,21 @@ def load(
     headers : dict of str to str, optional
         More headers of the request.
     users : int
-        How many requests at most are under way at a time. Each user sends the next one when the
-        last was answered (a *closed loop*).
-    seconds : float
-        How long each run lasts.
+        In a closed loop, how many requests are under way at a time.
+    seconds : float, optional
+        How long each run lasts; None for until `Load.stop`.
+    arrivals : {"closed", "constant", "poisson"}
+        When requests are sent. In a *closed* loop each user sends the next one when the last was
+        answered: that shows the most that a server can do, and hides what a stall costs, for users
+        who wait send nothing. In the *open* loop requests are due at times fixed beforehand, evenly
+        or as a Poisson process, whatever has become of the others, and the latency counts from when
+        a request was due.
     rate : float, optional
-        Requests per second, of all users together, for a steady load; as many as it can if not
-        given. Needs enough users: one that waits for an answer sends nothing.
+        Requests per second of the open loop.
+    seed : int
+        Of the times at which requests of a Poisson process are due.
     repeat : int
-        Number of runs, one after the other, each with new connections.
+        Number of runs, one after the other.
     warm_up : float
         Seconds of load before the first run that are not reported.
     timeout : float
@@ -141,8 +175,7 @@ def load(
         A text that a good answer contains; one without it counts as a failure.
     locustfile : str, optional
         A Python file with one class of locust users, for what is not HTTP. Then ``url`` is its
-        ``host``, and of the parameters above only ``users``, ``seconds``, ``repeat``, ``warm_up``
-        and ``timeout`` apply.
+        ``host``, and what describes an HTTP request does not apply.
 
     Returns
     -------
@@ -164,9 +197,17 @@ def load(
     """
     if json is not None and data is not None:
         raise ValueError("A request has one body: give json or data, not both.")
-    for name, value in {"users": users, "seconds": seconds, "repeat": repeat}.items():
-        if value <= 0:
+    numbers = {"users": users, "seconds": seconds, "rate": rate, "repeat": repeat}
+    for name, value in numbers.items():
+        if value is not None and value <= 0:
             raise ValueError(f"{name} must be above 0, not {value}.")
+    if arrivals not in ("closed", "constant", "poisson"):
+        raise ValueError(f"arrivals must be closed, constant or poisson, not {arrivals!r}.")
+    if (arrivals == "closed") != (rate is None):
+        raise ValueError(
+            "A rate belongs to the open loop, and the open loop needs one: give both "
+            'arrivals="constant" (or "poisson") and rate=, or neither.'
+        )
     if not url and not locustfile:
         raise ValueError("Say where to send the requests: give a url, or a locustfile.")
     if locustfile and not Path(locustfile).is_file():
@@ -180,87 +221,17 @@ def load(
             "body": body,
             "headers": {**content, **(headers or {})},
             "users": users,
-            "seconds": seconds,
+            "seconds": seconds and pace.seconds(seconds),
+            "arrivals": arrivals,
             "rate": rate,
-            "repeat": repeat,
-            "warm_up": warm_up,
+            "seed": seed,
+            "repeat": pace.times(repeat),
+            "warm_up": pace.seconds(warm_up),
             "timeout": timeout,
             "expect": expect,
             "locustfile": locustfile,
         }
     )
-
-
-def summary(requests: pd.DataFrame) -> pd.DataFrame:
-    """Sum up what a load brought, run by run.
-
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        What `Load.result` returns.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per run: ``requests``, ``failures`` (their kinds and numbers, ``"0"`` if none),
-        ``requests/s`` (good answers that came within the run's time), ``p50``, ``p95`` and ``p99``
-        (ms, of good answers; NaN if there is none), and ``client``, the share of one core that the
-        client used: near 1, it was the client that was measured.
-    """
-    rows = []
-    for run, each in requests.groupby("run"):
-        good = each[each["error"] == ""]
-        seconds = requests.attrs.get("seconds") or _span(each)
-        in_time = good["start"] + good["latency"] / 1000 <= each["start"].min() + seconds
-        kinds = each.loc[each["error"] != "", "error"].value_counts()
-        rows.append(
-            {
-                "run": run,
-                "requests": len(each),
-                "failures": ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "0",
-                "requests/s": in_time.sum() / seconds,
-                **{f"p{p}": good["latency"].quantile(p / 100) for p in (50, 95, 99)},
-                "client": requests.attrs.get("client", {}).get(run, math.nan),
-            }
-        )
-    columns = ["run", "requests", "failures", "requests/s", "p50", "p95", "p99", "client"]
-    table = pd.DataFrame(rows, columns=columns).set_index("run")
-    return table.round({"requests/s": 1, "p50": 1, "p95": 1, "p99": 1, "client": 2})
-
-
-def timeline(
-    requests: pd.DataFrame, marks: Mapping[str, float] | None = None, ax: Axes | None = None
-) -> None:
-    """Draw each request at the time of its start, as high as it took long; failures in red.
-
-    Parameters
-    ----------
-    requests : pandas.DataFrame
-        What `Load.result` returns.
-    marks : dict of str to float, optional
-        What happened when (seconds, as `time.time` gives them): a line each.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; a new picture if not given.
-    """
-    ax = ax or plt.subplots(figsize=(9, 3), layout="constrained")[1]
-    begin = requests["start"].min()
-    failed = requests["error"] != ""
-    for name, rows, marker, size, colour in [
-        ("answered", ~failed, ".", 4, "tab:blue"),
-        ("failed", failed, "x", 7, "tab:red"),
-    ]:
-        if rows.any():
-            start, latency = requests.loc[rows, "start"] - begin, requests.loc[rows, "latency"]
-            label = f"{name}: {rows.sum()}"
-            ax.plot(start, latency, marker, markersize=size, color=colour, label=label)
-    for number, (name, moment) in enumerate((marks or {}).items()):
-        ax.axvline(moment - begin, color=f"C{number + 4}", linestyle="--", label=name)
-    ax.set(xlabel="time (s)", ylabel="latency (ms)", yscale="log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _span(requests: pd.DataFrame) -> float:

@@ -17,13 +17,11 @@ import json
 import math
 import os
 import re
-import subprocess
 import threading
 import warnings
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import requests
@@ -59,17 +57,17 @@ def translator() -> str:
     ConnectionError
         If a hub model is not in the cache and cannot be downloaded.
     """
-    return _ready("translator")[0]
+    return locate("translator")[0]
 
 
 def summarizer() -> str:
     """Name of the model for ``pipeline("summarization", model=...)``; see `translator`."""
-    return _ready("summarizer")[0]
+    return locate("summarizer")[0]
 
 
 def generator() -> str:
     """Name of the model for ``pipeline("text-generation", model=...)``; see `translator`."""
-    return _ready("generator")[0]
+    return locate("generator")[0]
 
 
 def describe(*roles: str) -> None:
@@ -86,7 +84,7 @@ def describe(*roles: str) -> None:
     translator: models/translator (offline stand-in, 5.7 M parameters)
     """
     for role in roles or HUB_MODELS:
-        name, folder = _ready(role)
+        name, folder = locate(role)
         if not os.path.isabs(name):
             shown, origin = name, "Hugging Face hub"
         elif folder.parent == STAND_INS:
@@ -98,7 +96,7 @@ def describe(*roles: str) -> None:
         print(f"{role}: {shown} ({origin}{size})")
 
 
-def environment() -> dict[str, str]:
+def variables() -> dict[str, str]:
     """Environment variables for the processes that load the models: servers and scripts.
 
     Nothing is downloaded here: a notebook calls `describe` or `translator` first.
@@ -120,66 +118,6 @@ def environment() -> dict[str, str]:
     if all(os.path.isabs(name) or _snapshot(name) for name in names.values()):
         variables |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     return variables
-
-
-def reference(text: str, role: str = "translator", **generate_kwargs: Any) -> str:
-    """What the model answers without any server: a plain pipeline in a process of its own.
-
-    Parameters
-    ----------
-    text : str
-        The sentence, paragraph or prompt.
-    role : {"translator", "summarizer", "generator"}
-        Which model, and with it which pipeline.
-    **generate_kwargs
-        For the call, such as ``max_length=15``; the rest is as the model's configuration says.
-
-    Returns
-    -------
-    str
-        The answer. It is computed once; asked again, it comes from memory.
-
-    Raises
-    ------
-    RuntimeError
-        If the pipeline fails; with the end of what it wrote to stderr.
-
-    Examples
-    --------
-    >>> reference("The weather is nice today.")  # doctest: +SKIP
-    "Le temps est beau aujourd'hui."
-    """
-    return _reference(role, _ready(role)[0], text, json.dumps(generate_kwargs, sort_keys=True))
-
-
-_REFERENCE = """
-import json, sys
-from transformers import pipeline
-tasks = {"translator": "translation_en_to_fr", "summarizer": "summarization",
-         "generator": "text-generation"}
-role, model, text, options = json.load(sys.stdin)
-[answer] = pipeline(tasks[role], model=model, torch_dtype="float32")(text, **json.loads(options))
-[(_, text)] = answer.items()  # {"translation_text": "..."}
-json.dump(text, sys.stdout)
-"""
-
-
-@cache
-def _reference(role: str, model: str, text: str, options: str) -> str:
-    from helpers.interpreter import server_python
-
-    done = subprocess.run(
-        [server_python(), "-c", _REFERENCE],
-        input=json.dumps([role, model, text, options]),
-        env=os.environ | environment(),
-        capture_output=True,
-        text=True,
-        check=False,  # because we say more than that it failed
-    )
-    if done.returncode:
-        tail = "\n".join(done.stderr.splitlines()[-15:])
-        raise RuntimeError(f"the {role} {model} failed (exit code {done.returncode}):\n{tail}")
-    return str(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _choose(role: str) -> str:
@@ -222,8 +160,14 @@ def _reachable() -> bool:
     return any("X-Repo-Commit" in each.headers for a in answers for each in [*a.history, a])
 
 
-def _ready(role: str) -> tuple[str, Path]:
-    """Name of a role's model and the folder it lies in, after making sure that it is there."""
+def locate(role: str) -> tuple[str, Path]:
+    """Name of a role's model and the folder it lies in, after making sure that it is there.
+
+    Parameters
+    ----------
+    role : {"translator", "summarizer", "generator"}
+        See `translator`, which also says what it raises.
+    """
     name, variable = _choose(role), f"{role.upper()}_MODEL"
     if os.path.isabs(name):
         folder = Path(name)

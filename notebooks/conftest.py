@@ -1,24 +1,26 @@
 """What `pytest --nbval notebooks/` does beyond nbval.
 
-It compares with the models in models/, refuses a notebook that was not run from top to bottom,
-knows a progress line that was taken back, and fails when a notebook leaves a process behind.
+It compares with the models in models/ and in quick pace, refuses a notebook that was not run from
+top to bottom, fails when a notebook leaves a process behind, and says how long each took.
 """
 
 import contextlib
 import os
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 import psutil
 import pytest
-from nbval.plugin import IPyNbCell, IPyNbFile
+from nbval.plugin import IPyNbCell
 
 PATIENCE = 40  # seconds: after 30 the guard of a server whose kernel was killed kills it
 RUN = uuid.uuid4().hex
 
 os.environ["TUTORIAL_MODELS"] = "offline"
+os.environ.setdefault("TUTORIAL_PACE", "quick")
+os.environ["TUTORIAL_PROGRESS"] = "off"  # a line of progress would be an output to compare
 os.environ["TUTORIAL_RUN"] = RUN  # inherited by all that a notebook starts: `left_over` finds it
 os.environ["SPT_NOENV"] = "1"  # Ray's workers write their title over their environment: keep it
 
@@ -32,21 +34,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             "the outputs are not those of a clean run. Run `make outputs`.",
             pytrace=False,
         )
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> None:
-    """Let nbval do what JupyterLab does on `clear_output`: forget the cell's output so far."""
-    if not isinstance(item, IPyNbCell):
-        return
-
-    def get_kernel_message(*arguments: Any, **options: Any) -> dict[str, Any]:
-        message: dict[str, Any] = IPyNbFile.get_kernel_message(item.parent, *arguments, **options)
-        if message["msg_type"] == "clear_output":
-            item.test_outputs.clear()
-        return message
-
-    item.parent.get_kernel_message = get_kernel_message
 
 
 @pytest.hookimpl(wrapper=True)
@@ -73,3 +60,15 @@ def left_over() -> list[psutil.Process]:
         for process in psutil.process_iter(["environ", "cmdline"])
         if (process.info["environ"] or {}).get("TUTORIAL_RUN") == RUN
     ]
+
+
+@pytest.hookimpl
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how long each notebook took, the start and the end of its kernel included."""
+    seconds: dict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.fspath] += report.duration
+    for path, spent in sorted(seconds.items()):
+        terminalreporter.write_line(f"{spent:6.1f} s  {path}")

@@ -1,4 +1,4 @@
-"""A server that behaves, or misbehaves, as its argument says. Run by `tests/test_servers.py`."""
+"""A server that behaves, or misbehaves, as its argument says. Run by `tests/test_server.py`."""
 
 import os
 import signal

@@ -16,7 +16,8 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from helpers.notebooks import ROOT, execute, find, slug
+from tools.badges import slug
+from tools.notebooks import ROOT, execute, find
 
 NOT_IN_THE_CLONE = [".git", ".venv", "build", "work", "*cache*", "*.egg-info"]
 
@@ -31,8 +32,10 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bare")
     python = folder / "bin" / "python"
     needed = requires("mlserver-vs-ray-serve") or []
-    run(sys.executable, "-m", "venv", folder)
-    run(python, "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", "ipykernel", *needed)
+    uv = [sys.executable, "-m", "uv", "-q"]
+    run(*uv, "venv", "--clear", "--python", sys.executable, folder)
+    constraints = ["-c", ROOT / "constraints.txt"]
+    run(*uv, "pip", "install", "--python", python, *constraints, "ipykernel", *needed)
     run(python, "-m", "ipykernel", "install", "--prefix", folder)
     return folder
 
@@ -98,6 +101,6 @@ def test_the_set_up_cell_fetches_helpers_and_may_run_twice(colab: Path) -> None:
 
 
 def test_a_notebook_that_starts_servers_runs_there(colab: Path) -> None:
-    [path] = find(["02"])
+    [path] = find(["05"])
     shutil.copy(path, colab)
     execute(nbformat.read(colab / path.name, as_version=4), colab)

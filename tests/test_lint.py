@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from helpers.notebooks import ROOT
+from tools.notebooks import ROOT
 
 
 @pytest.mark.parametrize("tool", [["ruff", "check", "."], ["mypy"]], ids=lambda tool: tool[0])

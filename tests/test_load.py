@@ -9,15 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import psutil
 import pytest
-from matplotlib.axes import Axes
 from wait import wait_until
 
-from helpers import load, summary, timeline
-
-matplotlib.use("agg")
+from helpers import load, summary
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -35,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.seen.append((self.command, self.headers.get("Content-Type"), body))
             number = len(self.server.seen)
         if self.path == "/slow":
-            time.sleep(0.5)
+            time.sleep(1)
         if self.path == "/hangs":
             time.sleep(3)
         if self.path == "/drops":
@@ -70,7 +66,7 @@ class Counting(ThreadingHTTPServer):
 @pytest.fixture
 def server() -> Iterator[Counting]:
     with Counting() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         yield server
         server.shutdown()
 
@@ -86,7 +82,8 @@ def test_every_request_is_a_row(server: Counting) -> None:
     assert "cpu" not in requests and requests.attrs["client"].keys() == {1, 2, 3}
     table = summary(requests)
     assert table["requests"].sum() == len(requests) and set(table["failures"]) == {"0"}
-    assert (table["p50"] <= table["p99"]).all() and (table["client"] > 0).all()
+    assert (table["p50"] > 0).all() and (table["client"] > 0).all()
+    assert requests.attrs["arrivals"] == "closed" and (requests["late"] == 0).all()
 
 
 def test_the_warm_up_is_not_reported(server: Counting) -> None:
@@ -95,16 +92,9 @@ def test_the_warm_up_is_not_reported(server: Counting) -> None:
     assert server.seen[0][0] == "GET"
 
 
-def test_a_steady_load_comes_evenly(server: Counting) -> None:
-    requests = load(server.url, data="x", users=4, seconds=2, rate=20).result()
-    assert len(requests) == pytest.approx(40, abs=8)
-    assert requests["start"].diff().median() == pytest.approx(1 / 20, rel=0.5)
-
-
 def test_a_run_waits_for_what_is_under_way(server: Counting) -> None:
     requests = load(server.url + "/slow", users=2, seconds=0.2).result()
-    assert list(requests["error"]) == ["", ""] and (requests["latency"] > 400).all()
-    assert summary(requests)["requests/s"].item() == 0  # none came within the time of the run
+    assert list(requests["error"]) == ["", ""] and (requests["latency"] > 900).all()
 
 
 @pytest.mark.parametrize(
@@ -120,11 +110,11 @@ def test_kinds_of_failures(
     server: Counting, path: str | None, options: dict[str, Any], kind: str
 ) -> None:
     url = "http://127.0.0.1:1" if path is None else server.url + path
-    requests = load(url, users=2, seconds=0.5, rate=10, **options).result()
-    assert len(requests) and set(requests["error"]) == {kind}
+    requests = load(url, seconds=0.5, arrivals="constant", rate=10, **options).result()
+    assert len(requests) == 5 and set(requests["error"]) == {kind}
     table = summary(requests)
     assert table["failures"].item() == f"{len(requests)} {kind}"
-    assert table["requests/s"].item() == 0 and table["p50"].isna().all()
+    assert table["requests/s"].isna().all() and table["p50"].isna().all()
 
 
 def test_failures_are_counted_by_kind(server: Counting) -> None:
@@ -143,6 +133,22 @@ def test_stop_ends_it_early(server: Counting) -> None:
     assert len(running.result()) > 0
 
 
+@pytest.mark.parametrize("arrivals", [{}, {"arrivals": "constant", "rate": 2}])
+def test_stop_drops_what_is_under_way_or_waits_for_it(
+    server: Counting, arrivals: dict[str, Any]
+) -> None:
+    for wait in (False, True):
+        server.seen.clear()
+        running = load(server.url + "/slow", seconds=None, **arrivals)
+        assert wait_until(lambda: len(server.seen) == 1)
+        begin = time.monotonic()
+        running.stop(wait)
+        assert (time.monotonic() - begin > 0.5) == wait
+        requests = running.result()
+        assert list(requests["error"]) == [""] * wait and (requests["latency"] > 900).all()
+        assert len(server.seen) == 1
+
+
 def test_it_ends_with_the_process_that_asked_for_it(server: Counting) -> None:
     script = f"from helpers import load; load({server.url!r}, seconds=60); import os; os._exit(0)"
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -153,7 +159,7 @@ def running() -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter(["cmdline"])
-        if any("_load.py" in word for word in process.info["cmdline"] or [])
+        if any("locust_load.py" in word for word in process.info["cmdline"] or [])
         and '"seconds": 60' in " ".join(process.info["cmdline"])
     ]
 
@@ -186,6 +192,10 @@ def test_a_broken_locustfile_is_explained(tmp_path: Path, monkeypatch: pytest.Mo
         ({"json": 1, "data": "1"}, "one body"),
         ({"users": 0}, "users must be above 0"),
         ({"seconds": -1}, "seconds must be above 0"),
+        ({"arrivals": "steady"}, "arrivals must be closed, constant or poisson"),
+        ({"rate": 10}, "A rate belongs to the open loop"),
+        ({"arrivals": "poisson"}, "A rate belongs to the open loop"),
+        ({"arrivals": "poisson", "rate": 0}, "rate must be above 0"),
         ({"url": ""}, "url, or a locustfile"),
         ({"url": "", "locustfile": "none.py"}, "no none.py"),
     ],
@@ -193,13 +203,3 @@ def test_a_broken_locustfile_is_explained(tmp_path: Path, monkeypatch: pytest.Mo
 def test_bad_input_gets_a_clear_error(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=complaint):
         load(**{"url": "http://127.0.0.1:1", **options})
-
-
-def test_timeline_shows_failures_and_marks(server: Counting) -> None:
-    requests = load(server.url + "/every-second", users=1, seconds=0.3).result()
-    ax: Axes = matplotlib.figure.Figure().subplots()
-    timeline(requests, {"killed": requests["start"].iloc[1]}, ax=ax)
-    shown = [text.get_text() for text in ax.get_legend().get_texts()]  # type: ignore[union-attr]
-    failed = (requests["error"] != "").sum()
-    assert shown == [f"answered: {len(requests) - failed}", f"failed: {failed}", "killed"]
-    assert [line.get_marker() for line in ax.lines[:2]] == [".", "x"]

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from fake_hub import FakeHub
 
-from helpers import models
+from helpers import models, reference
 
 ROOT = Path(__file__).resolve().parents[1]
 Env = Callable[..., dict[str, str]]
@@ -174,7 +174,7 @@ def test_hub_models_are_downloaded_once_and_then_load_without_the_hub(
     hub.repositories = {"google-t5/t5-small": tiny / "t5", "distilbert/distilgpt2": tiny / "gpt2"}
     script = """
 import json; from helpers import models
-print(json.dumps([models.translator(), models.generator(), models.environment()]))"""
+print(json.dumps([models.translator(), models.generator(), models.variables()]))"""
     for state in ("cold", "warm", "gone"):
         if state == "gone":
             hub.stop()
@@ -196,7 +196,7 @@ def test_a_hub_model_of_your_own_may_have_its_weights_in_a_bin(
     script = """
 import json; from helpers import models
 models.translator(), models.summarizer(), models.generator()
-print(json.dumps(models.environment()))"""
+print(json.dumps(models.variables()))"""
     own = env(TRANSLATOR_MODEL="me/old", TUTORIAL_MODELS="hub")
     added = json.loads(run(sys.executable, script, env=own))
     assert added["TRANSLATOR_MODEL"] == "me/old" and added["HF_HUB_OFFLINE"] == "1"
@@ -302,7 +302,7 @@ def test_auto_does_not_wait_for_a_name_server(monkeypatch: pytest.MonkeyPatch) -
 
 def test_auto_decides_once(hub: FakeHub, env: Env) -> None:
     script = """
-from helpers import models
+from helpers import models, reference
 before = models.translator()
 import huggingface_hub, shutil
 shutil.rmtree(huggingface_hub.constants.HF_HUB_CACHE)
@@ -324,13 +324,13 @@ def test_offline_asks_nobody(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("value", ["online", "Offline", "0"])
 def test_an_unknown_mode_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTORIAL_MODELS", value)
-    for function in (models.translator, models.environment, models.describe):
+    for function in (models.translator, models.variables, models.describe):
         with pytest.raises(ValueError, match=f"'{value}' must be hub, offline or auto"):
             function()
 
 
 def test_an_unknown_role_is_refused() -> None:
-    for function in (models.describe, lambda role: models.reference("Hello", role=role)):
+    for function in (models.describe, lambda role: reference("Hello", role=role)):
         with pytest.raises(ValueError, match="'translater' is no role; there are translator, "):
             function("translater")
 
@@ -346,7 +346,7 @@ def test_a_missing_stand_in_says_how_to_get_it_back(
     with pytest.raises(FileNotFoundError, match="git checkout -- models/generator"):
         models.generator()
     assert models.translator()
-    assert models.environment()["GENERATOR_MODEL"]  # a notebook that only translates can go on
+    assert models.variables()["GENERATOR_MODEL"]  # a notebook that only translates can go on
 
 
 # The first one looks like a hub id, but is there
@@ -364,7 +364,7 @@ def test_a_folder_of_your_own(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TRANSLATOR_MODEL", folder)
     assert models.translator() == str(tmp_path / "mine" / "better")
-    assert models.environment()["TRANSLATOR_MODEL"] == str(tmp_path / "mine" / "better")
+    assert models.variables()["TRANSLATOR_MODEL"] == str(tmp_path / "mine" / "better")
     assert models.summarizer() == str(stand_ins / "summarizer")
     models.describe("translator")
     assert capsys.readouterr().out == "translator: better (your own, 1.2 M parameters)\n"
@@ -410,7 +410,7 @@ def test_a_causal_mask_is_no_parameter(tmp_path: Path) -> None:
 
 def test_environment_offline(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUTORIAL_MODELS", "offline")
-    added = models.environment()
+    added = models.variables()
     for role in NAMES:
         assert added[f"{role.upper()}_MODEL"] == str(stand_ins / role)
     assert added["HF_HUB_OFFLINE"] == added["TRANSFORMERS_OFFLINE"] == "1"
@@ -419,39 +419,39 @@ def test_environment_offline(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -
     for variable, value in added.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("TUTORIAL_MODELS", "auto")
-    assert models.environment() == added  # a process that was started with it agrees
+    assert models.variables() == added  # a process that was started with it agrees
 
 
 def test_environment_leaves_the_network_on_until_all_is_cached(hub: FakeHub, env: Env) -> None:
     script = """
-from helpers import models
+from helpers import models, reference
 models.translator()
-print("HF_HUB_OFFLINE" in models.environment(), end=" ")
+print("HF_HUB_OFFLINE" in models.variables(), end=" ")
 models.generator()
-print("HF_HUB_OFFLINE" in models.environment())"""
+print("HF_HUB_OFFLINE" in models.variables())"""
     assert run(sys.executable, script, env=env(TUTORIAL_MODELS="hub")) == "False True"
 
 
 def test_reference_answers_and_remembers(
     tiny: Path, direct: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("helpers.interpreter.server_python", lambda: SERVER)
+    monkeypatch.setattr(sys.modules["helpers.reference"], "server_python", lambda: SERVER)
     monkeypatch.setenv("TUTORIAL_MODELS", "offline")
     for role, model in (("TRANSLATOR", "t5"), ("SUMMARIZER", "t5"), ("GENERATOR", "gpt2")):
         monkeypatch.setenv(f"{role}_MODEL", str(tiny / model))
     translation, continuation = direct.splitlines()
-    assert models.reference("hello world") == translation
-    assert models.reference("hello world", role="generator") == continuation
-    short = models.reference("hello world", "summarizer", min_new_tokens=2, max_new_tokens=2)
+    assert reference("hello world") == translation
+    assert reference("hello world", role="generator") == continuation
+    short = reference("hello world", "summarizer", min_new_tokens=2, max_new_tokens=2)
     assert len(short.split()) == 2
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("not remembered"))
-    assert models.reference("hello world") == translation
+    assert reference("hello world") == translation
 
 
 def test_reference_says_why_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr("helpers.interpreter.server_python", lambda: SERVER)
+    monkeypatch.setattr(sys.modules["helpers.reference"], "server_python", lambda: SERVER)
     monkeypatch.setenv("TUTORIAL_MODELS", "offline")
     monkeypatch.setenv("GENERATOR_MODEL", str(tmp_path))
     with pytest.raises(RuntimeError, match=r"(?s)the generator .* failed \(exit code 1\).*Error"):
-        models.reference("Once", role="generator")
+        reference("Once", role="generator")

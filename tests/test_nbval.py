@@ -13,7 +13,7 @@ import psutil
 import pytest
 from nbformat import NotebookNode
 
-from helpers.notebooks import ROOT
+from tools.notebooks import ROOT
 
 LEAK = """
 import pathlib, subprocess, sys
@@ -63,8 +63,9 @@ def test_what_has_not_changed_passes(tmp_path: Path) -> None:
         cell("import os\nprint('PID', os.getpid())", "PID 12345\n"),
         cell("print(os.environ['TUTORIAL_MODELS'])", "offline\n"),
         cell(
-            "from IPython.display import clear_output\n"
-            "clear_output(wait=True)\nprint('starting: 1 s')\nclear_output()\nprint('ready')",
+            "import time\nfrom helpers.display import progress\n"
+            "with progress() as line:\n    time.sleep(1.6)\n    line.show('starting')\n"
+            "print('ready')",
             "ready\n",
         ),
     )

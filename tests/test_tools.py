@@ -1,4 +1,4 @@
-"""`make tour`, `make outputs` and `make badges`, on a repository of two small notebooks."""
+"""What `make tour`, `make outputs` and `make badges` do, on a repository of two small notebooks."""
 
 import doctest
 from pathlib import Path
@@ -7,7 +7,8 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from helpers import notebooks
+from tools import badges, notebooks
+from tools.readme import with_findings
 
 README = """[run](https://colab.research.google.com/github/you/old/blob/main/notebooks/01_good.ipynb)
 <!-- findings -->
@@ -69,7 +70,7 @@ def test_findings_of_a_stored_run_are_in_the_readme(root: Path) -> None:
     row = "| shown (s) | 2 (1 – 4) | no | [03](notebooks/03_compare.ipynb) |"
     assert row in readme and "dull" not in readme and "| old |" not in readme
     assert "Measured on" in readme and readme.endswith("\nthe end")
-    assert notebooks.with_findings(readme) == readme
+    assert with_findings(readme, notebooks.stored_findings()) == readme
 
 
 def test_tour_of_notebooks_that_run(root: Path) -> None:
@@ -146,7 +147,7 @@ def test_badges_are_written_once(root: Path, capsys: pytest.CaptureFixture[str])
     )
     clone = "!git clone -q --depth 1 https://github.com/you/old.git project  # not you/older"
     path = store(root, "03_badges", badge, clone)
-    assert notebooks.main(["badges"]) == 0
+    badges.badges()
     new = read(path)
     assert "/github/me/new/blob/main/notebooks/03_badges.ipynb)" in new.cells[0].source
     assert "https://codespaces.new/me/new?quickstart=1" in new.cells[0].source
@@ -154,9 +155,9 @@ def test_badges_are_written_once(root: Path, capsys: pytest.CaptureFixture[str])
     assert (root / "README.md").read_text() == README.replace("you/old", "me/new")
     assert "github.com/me/new project" in (root / "CONTRIBUTING.md").read_text()
     assert "03_badges.ipynb: now me/new" in capsys.readouterr().out
-    assert notebooks.main(["badges"]) == 0
+    badges.badges()
     assert capsys.readouterr().out == ""
 
 
 def test_examples_of_the_docstrings() -> None:
-    assert doctest.testmod(notebooks).failed == 0
+    assert doctest.testmod(badges).failed == 0

@@ -1,8 +1,8 @@
-"""Run the notebooks, store their outputs, write the repository's name into their badges.
+"""Run the notebooks and store their outputs.
 
-    python -m helpers.notebooks tour             # copies with outputs and one HTML page in build/
-    python -m helpers.notebooks outputs 02 05    # new outputs in place; all notebooks if none named
-    python -m helpers.notebooks badges
+    python -m tools.notebooks tour             # copies with outputs and one HTML page in build/
+    python -m tools.notebooks outputs 02 05    # new outputs in place; all notebooks if none named
+    python -m tools.notebooks findings         # what the last run found, beside what is stored
 
 Needs nbclient, nbconvert and nbformat, which a notebook's own kernel does without.
 """
@@ -18,7 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.results import findings
+import pandas as pd
+
+from helpers.display import show
+from helpers.results import compare_runs, read
+from tools.readme import with_findings
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -26,20 +30,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 README_PICTURE = ROOT / "notebooks" / "processes.png"
 
-# Where a text names the repository that it belongs to.
-_SLUG = re.compile(
-    r"(?:https://colab\.research\.google\.com/github/|https://codespaces\.new/"
-    r"|git clone [^\n]*https://github\.com/)([\w.-]+/[\w.-]+)"
-)
-_COLAB_FILE = re.compile(r"(/blob/main/notebooks/)[\w.-]+\.ipynb")
 _FOLDERS = r"/(?:home|root|Users|tmp|var|private|opt|usr|mnt|srv|content|workspaces)/"
-
-
-def slug() -> str:
-    """Return the repository's name on GitHub, ``owner/name``, from pyproject.toml."""
-    found = re.search(r'^repository = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
-    assert found, "pyproject.toml has no line: repository = ..."
-    return found[1]
 
 
 def find(names: Sequence[str] = ()) -> list[Path]:
@@ -89,6 +80,7 @@ def execute(notebook: "NotebookNode", folder: Path) -> None:
 
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
+    os.environ["TUTORIAL_PROGRESS"] = "off"  # an output cannot be taken back: see helpers.display
     client = NotebookClient(
         notebook,
         timeout=600,
@@ -177,13 +169,13 @@ def tour() -> int:
         page.cells += notebook.cells
     title = {"metadata": {"name": "MLServer and Ray Serve, run here"}}
     html, _ = HTMLExporter().from_notebook_node(page, resources=title)
-    _write(build / "tour.html", html)
+    write(build / "tour.html", html)
     print(f"In {build.relative_to(ROOT)}/: tour.html, and every notebook with its outputs.")
     return failed
 
 
 def outputs(names: Sequence[str] = ()) -> int:
-    """Run notebooks with the models in models/ and store the outputs in them.
+    """Run notebooks in full pace with the models in models/ and store the outputs in them.
 
     A notebook that fails, has an empty cell or shows a path of this machine stays as it was.
 
@@ -199,7 +191,7 @@ def outputs(names: Sequence[str] = ()) -> int:
     """
     import nbformat
 
-    os.environ["TUTORIAL_MODELS"] = "offline"
+    os.environ |= {"TUTORIAL_MODELS": "offline", "TUTORIAL_PACE": "full"}
     refused = 0
     for path in find(names):
         print(f"{path.stem} ...", end=" ", flush=True)
@@ -211,92 +203,38 @@ def outputs(names: Sequence[str] = ()) -> int:
             refused += 1
             print(f"left as it was: {error}")
         else:
-            _write(path, nbformat.writes(notebook) + "\n")
+            write(path, nbformat.writes(notebook) + "\n")
             if picture := readme_picture(notebook):
                 README_PICTURE.write_bytes(picture)
             found = path.parent / "work" / path.stem / "findings.json"
             if found.exists():
-                stored = ROOT / "notebooks" / "results" / f"{path.stem}.json"
-                stored.parent.mkdir(exist_ok=True)
-                _write(stored, found.read_text(encoding="utf-8"))
+                results = ROOT / "notebooks" / "results"
+                results.mkdir(exist_ok=True)
+                write(results / f"{path.stem}.json", found.read_text(encoding="utf-8"))
             print("ok")
     readme = ROOT / "README.md"
-    _write(readme, with_findings(readme.read_text(encoding="utf-8")))
+    write(readme, with_findings(readme.read_text(encoding="utf-8"), stored_findings()))
     return refused
 
 
-def badges() -> None:
-    """Write the repository's name into every badge and link that names it."""
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *find()]:
-        text = path.read_text(encoding="utf-8")
-        new = with_badges(text, slug(), path.name)
-        if new != text:
-            _write(path, new)
-            print(f"{path.relative_to(ROOT)}: now {slug()}")
+def compare_findings() -> None:
+    """Print the findings of the last run, in full pace, beside the stored ones. Judges nothing."""
+    tables = []
+    for stored in stored_findings():
+        now = ROOT / "notebooks" / "work" / stored.stem / "findings.json"
+        if now.exists() and (found := read(now))["pace"] == "full":
+            tables.append(compare_runs(read(stored), found))
+    if not tables:
+        print("No notebook with findings was run in full pace since the last `make clean`.")
+        return
+    table = pd.concat(tables)
+    print(show(table))
+    print(f"\n{table['within'].sum()} of {len(table)} numbers are about as they were stored.")
 
 
-def with_badges(text: str, slug: str, name: str) -> str:
-    """Put the repository's name into the text of a file.
-
-    Parameters
-    ----------
-    text : str
-        The file, a notebook's JSON included.
-    slug : str
-        ``owner/name``.
-    name : str
-        The file's name. A notebook's own badge points at it.
-
-    Returns
-    -------
-    str
-        The text, in which every name that a badge or a ``git clone`` had is replaced everywhere.
-
-    Examples
-    --------
-    >>> with_badges("https://codespaces.new/you/it?quickstart=1 by you/it", "me/this", "README.md")
-    'https://codespaces.new/me/this?quickstart=1 by me/this'
-    """
-    for old in {match.removesuffix(".git") for match in _SLUG.findall(text)}:
-        text = re.sub(rf"(?<![\w.-]){re.escape(old)}(?![\w-])", slug, text)
-    if name.endswith(".ipynb"):
-        text = _COLAB_FILE.sub(rf"\g<1>{name}", text)
-    return text
-
-
-def with_findings(text: str) -> str:
-    """Put the headlines among the stored findings into the README, between its two comments.
-
-    Parameters
-    ----------
-    text : str
-        The README.
-
-    Returns
-    -------
-    str
-        The README with a new table.
-    """
-    stored = [*(ROOT / "notebooks" / "results").glob("*.json")]
-    if not stored:
-        return text
-    table = findings(*stored)
-    lines = ["| | MLServer | Ray Serve | |", "|---|---|---|---|"]
-    for row in table[table["headline"]].to_dict("records"):
-        number = row["notebook"].split("_")[0]
-        link = f"[{number}](notebooks/{row['notebook']}.ipynb)"
-        unit, question = row["unit"], row["question"]
-        if unit and not re.search(rf"(?<!\w){re.escape(unit)}(?![\w/])", question):
-            question += f" ({unit})"
-        lines.append(f"| {question} | {row['MLServer']} | {row['Ray Serve']} | {link} |")
-    machines = sorted(set(table.attrs["machine"].values()))
-    block = "\n".join([*lines, "", f"Measured on {' and '.join(machines)}."])
-    return re.sub(
-        r"(?<=<!-- findings -->\n).*?(?=<!-- end of findings -->)",
-        lambda _: block + "\n",
-        text,
-        flags=re.S,
-    )
+def stored_findings() -> list[Path]:
+    """Return the files of findings that are stored with the notebooks."""
+    return sorted((ROOT / "notebooks" / "results").glob("*.json"))
 
 
 def _tidy(notebook: "NotebookNode") -> None:
@@ -312,8 +250,16 @@ def _tidy(notebook: "NotebookNode") -> None:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace a file in one step, so that an interrupt leaves the old one or the new one."""
+def write(path: Path, text: str) -> None:
+    """Replace a file in one step, so that an interrupt leaves the old one or the new one.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made if it is not there.
+    text : str
+        All of its new content.
+    """
     new = path.with_name(path.name + ".new")
     try:
         new.write_text(text, encoding="utf-8")
@@ -325,13 +271,13 @@ def _write(path: Path, text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m helpers.notebooks",
+        prog="python -m tools.notebooks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("tour").set_defaults(run=lambda chosen: tour())
-    actions.add_parser("badges").set_defaults(run=lambda chosen: badges())
+    actions.add_parser("findings").set_defaults(run=lambda chosen: compare_findings())
     in_place = actions.add_parser("outputs")
     in_place.add_argument("names", nargs="*", help="how the notebooks' names begin: 02")
     in_place.set_defaults(run=lambda chosen: outputs(chosen.names))

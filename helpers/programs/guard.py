@@ -1,6 +1,6 @@
 """Run a command so that nothing of it outlives the process that asked for it.
 
-    python _guard.py SCRATCH GRACE COMMAND [ARGUMENT ...]
+    python guard.py SCRATCH GRACE COMMAND [ARGUMENT ...]
 
 Standard input is a pipe whose other end is held by the notebook's kernel alone. However the kernel
 ends (shut down, restarted, killed with SIGKILL), the pipe closes, and the guard stops the command:

@@ -1,6 +1,6 @@
 """`serve run` on a Ray cluster of its own. Run by the servers' interpreter, never imported.
 
-    python _ray.py PORT READY DASHBOARD_PORT TARGET [OPTION ...]
+    python serve.py PORT READY DASHBOARD_PORT TARGET [OPTION ...]
 
 `serve run` by itself joins any Ray it finds, opens a dashboard, and has no option for the port. So
 this starts Ray and Serve first, then hands over to `serve run`, which uses what is running. Writes
@@ -67,4 +67,9 @@ ray.init(
 )
 serve.start(http_options={"host": "127.0.0.1", "port": int(port), "location": "EveryNode"})
 threading.Thread(target=watch, daemon=True).start()
-cli(["run", *arguments])
+try:
+    cli(["run", *arguments])
+except SystemExit as end:
+    # Serve has shut down. Ray would need seconds to end its processes one by one; the guard kills.
+    sys.stdout.flush()
+    os._exit(int(end.code or 0))

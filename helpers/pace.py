@@ -1,0 +1,33 @@
+"""How long a notebook takes its time: ``TUTORIAL_PACE`` is ``full`` (the default) or ``quick``.
+
+Outputs, findings and pictures that are stored come from ``full``. Tests run in ``quick``, in which
+every load is short and nothing is repeated; whatever a notebook asserts holds in both.
+"""
+
+import os
+
+SHORTEST = 0.5  # seconds of a load in quick pace: enough for a few answers of a slow model
+
+
+def quick() -> bool:
+    """Tell whether the pace is quick.
+
+    Raises
+    ------
+    ValueError
+        If ``TUTORIAL_PACE`` is neither quick nor full.
+    """
+    pace = os.environ.get("TUTORIAL_PACE") or "full"
+    if pace not in ("quick", "full"):
+        raise ValueError(f"TUTORIAL_PACE={pace!r} must be quick or full")
+    return pace == "quick"
+
+
+def seconds(full: float) -> float:
+    """Return how long a load lasts that takes so many seconds in full pace."""
+    return min(full, max(SHORTEST, full / 5)) if quick() else full
+
+
+def times(full: int) -> int:
+    """Return how often to do what is repeated so many times in full pace."""
+    return 1 if quick() else full

@@ -1,0 +1,357 @@
+"""A model server in the background of a notebook.
+
+It is started under a guard (`helpers/programs/guard.py`) in a process group of its own, on free
+ports of 127.0.0.1. Starting returns when its models are ready, and says why when they never will
+be. Nothing is left behind: not by `Server.stop`, not by an interrupt, not by a kernel that is
+killed. `helpers.launch` has the commands.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from helpers.display import progress
+from helpers.environment import environment
+from helpers.workspace import running, shown
+
+HOST = "127.0.0.1"
+GRACE = 30.0  # seconds that a server has to stop by itself before it is killed
+POLL = 0.1  # seconds between two looks at a server that starts
+_GUARD = Path(__file__).parent / "programs" / "guard.py"
+_PROBE = re.compile(r'"GET \S*/(ready|healthz) HTTP')  # our own looks, of no interest in a log
+_COLOUR = re.compile(r"\033\[\d*m")
+
+
+class ServerError(RuntimeError):
+    """A server ended while it started, or did not get ready in time."""
+
+
+class Server:
+    """One model server: a command in the background, its URL and its log.
+
+    Use `serve_run`, `mlserver_start` or `python_run` to make one.
+
+    Parameters
+    ----------
+    title : str
+        What to call it, for instance ``"MLServer"``.
+    shown : str
+        The command as a reader would type it.
+    command : list of str
+        The command as it is run. ``{scratch}`` and ``{http}``, ``{grpc}``, ``{metrics}``,
+        ``{dashboard}`` are replaced by a temporary folder and by ports.
+    ready : callable
+        Takes the server, returns whether its models are ready; asked every tenth of a second.
+        May raise `ServerError` if they never will be.
+    cwd : Path
+        The folder to run the command in.
+    log : str
+        Name of the log file in that folder.
+    port : int, optional
+        The HTTP port; a free one if not given.
+    timeout : float
+        Seconds to wait until it is ready.
+    env : dict of str to str, optional
+        Environment variables for it, besides those of this process.
+
+    Attributes
+    ----------
+    url : str
+        ``http://127.0.0.1:<port>``.
+    ports : dict of str to int
+        ``http``, ``grpc``, ``metrics`` and ``dashboard``; which of them are used is the server's
+        own business.
+    log : Path
+        The log file.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        shown: str,
+        command: list[str],
+        ready: "Callable[[Server], bool]",
+        *,
+        cwd: Path,
+        log: str,
+        port: int | None = None,
+        timeout: float = 180,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.title, self.shown, self.cwd, self.log = title, shown, cwd, cwd / log
+        self._command, self._ready = command, ready
+        self._timeout, self._env = timeout, env or {}
+        self._guard: subprocess.Popen[bytes] | None = None
+        self.scratch = Path("/tmp/serve-not-started")
+        self.ports = _free_ports("http", "grpc", "metrics", "dashboard")
+        if port is not None:
+            self.ports["http"] = port
+
+    @property
+    def url(self) -> str:
+        """Base of every address of this server."""
+        return f"http://{HOST}:{self.ports['http']}"
+
+    @property
+    def state(self) -> str:
+        """``"running"``, ``"stopped"``, or how it ended: ``"ended (exit status 1)"``."""
+        if self._guard is None:
+            return "stopped"
+        status = self._guard.poll()
+        return "running" if status is None else f"ended (exit status {status})"
+
+    @property
+    def pid(self) -> int | None:
+        """Process ID of the server's main process, None when it is not running."""
+        if self.state == "running":
+            with contextlib.suppress(psutil.Error, IndexError):
+                return psutil.Process(self._guard.pid).children()[0].pid  # type: ignore[union-attr]
+        return None
+
+    def start(self) -> "Server":
+        """Start the server and wait until its models are ready.
+
+        A server that writes to the same log file is stopped first, so that running a notebook's
+        cell again replaces the server. An interrupt while waiting stops everything.
+
+        Returns
+        -------
+        Server
+            Itself.
+
+        Raises
+        ------
+        ServerError
+            If it ends or reports a failure before it is ready, or is not ready in time. The
+            message holds the command, the exit status and the last lines of the log.
+        OSError
+            If its port is taken.
+        """
+        if old := running.pop(self.log, None):
+            old.stop()
+        self._check_port()
+        running[self.log] = self
+        try:
+            self._launch()
+            self._wait()
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop the server as Ctrl-C would, and wait until all its processes are gone.
+
+        What has not ended after the grace is killed; an interrupt kills at once. Stopping a
+        server that does not run does nothing.
+        """
+        if self._guard is None:
+            return
+        assert self._guard.stdin
+        with contextlib.suppress(BrokenPipeError):
+            self._guard.stdin.close()
+        try:
+            self._guard.wait(GRACE + 10)
+        except BaseException as error:
+            self._kill()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+        self._forget()
+
+    def logs(self, lines: int = 20) -> None:
+        """Print the last lines of the log.
+
+        Parameters
+        ----------
+        lines : int
+            How many.
+        """
+        print(_tail(self.log, lines))
+
+    def processes(self) -> pd.DataFrame:
+        """List the server's processes, each indented below the one that started it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per process: ``process`` (its title), ``PID``, ``threads``, and ``memory (MB)``:
+            where Linux tells it the proportional set size, in which a page that n processes share
+            counts 1/n in each, so that the column may be added up; elsewhere the resident set.
+            Empty when the server is not running.
+        """
+        rows: list[tuple[str, int, int, float]] = []
+
+        def add(process: psutil.Process, depth: int) -> None:
+            with contextlib.suppress(psutil.Error):
+                # elsewhere, the full information on a process is for root only
+                full = psutil.LINUX
+                memory = process.memory_full_info() if full else process.memory_info()
+                size = memory.pss if full else memory.rss
+                name = "\u2003" * depth + (_title(process) if depth else self.shown)
+                rows.append((name, process.pid, process.num_threads(), size / 2**20))
+                for child in process.children():
+                    add(child, depth + 1)
+
+        if pid := self.pid:
+            with contextlib.suppress(psutil.Error):
+                add(psutil.Process(pid), 0)
+        table = pd.DataFrame(rows, columns=["process", "PID", "threads", "memory (MB)"])
+        return table.round({"memory (MB)": 0})
+
+    def __enter__(self) -> "Server":
+        return self if self.state == "running" else self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "ready" if self.state == "running" else self.state
+        parts = [self.title, state]
+        if self.pid:
+            parts += [self.url, f"PID {self.pid}"]
+        return " · ".join([*parts, f"log {shown(self.log)}"])
+
+    def _check_port(self) -> None:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, self.ports["http"]))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                raise OSError(
+                    error.errno,
+                    f"Port {self.ports['http']} is taken: another server listens on it. Stop that "
+                    "one, or leave the port out and let this one take a free port",
+                ) from None
+
+    def _launch(self) -> None:
+        # /tmp, because Ray puts sockets there and their names must be short
+        self.scratch = Path(tempfile.mkdtemp(prefix="serve-", dir="/tmp"))
+        token = self.scratch / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        fill = {"scratch": str(self.scratch), **{k: str(v) for k, v in self.ports.items()}}
+
+        def filled(text: str) -> str:
+            return re.sub(rf"\{{({'|'.join(fill)})\}}", lambda match: fill[match[1]], text)
+
+        own = {
+            "TUTORIAL_SERVER": fill["scratch"],  # in all its processes, for `left_over`
+            "SPT_NOENV": "1",  # else Ray's workers overwrite their environment with their title
+            "PORT": fill["http"],
+            "MLSERVER_HOST": HOST,
+            "MLSERVER_HTTP_PORT": fill["http"],
+            "MLSERVER_GRPC_PORT": fill["grpc"],
+            "MLSERVER_METRICS_PORT": fill["metrics"],
+            "RAY_TMPDIR": fill["scratch"],
+            "RAY_AUTH_MODE": "token",  # Ray listens on more than HOST: strangers are turned away
+            "RAY_AUTH_TOKEN_PATH": str(token),
+        }
+        guard = [sys.executable, str(_GUARD)]
+        with open(self.log, "wb") as log:
+            self._guard = subprocess.Popen(
+                [*guard, str(self.scratch), str(GRACE), *map(filled, self._command)],
+                cwd=self.cwd,
+                env={**os.environ, **environment(), **own, **self._env},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C in a terminal is for us, not for the guard
+            )
+
+    def _wait(self) -> None:
+        assert self._guard
+        begin = time.monotonic()
+        with progress() as line:
+            while not self._ready(self):
+                status = self._guard.poll()
+                waited = time.monotonic() - begin
+                if status is not None:
+                    raise self.failure(f"ended while it was starting (exit status {status})")
+                if waited > self._timeout:
+                    raise self.failure(f"was not ready after {self._timeout:g} s")
+                line.show(f"{self.title} is starting: {waited:.0f} s · {_tail(self.log, 1)[:90]}")
+                time.sleep(POLL)
+
+    def failure(self, what: str) -> ServerError:
+        """Return the error that says what went wrong, with the command and the end of its log."""
+        return ServerError(
+            f"{self.title} {what}.\n"
+            f"  command: {self.shown}\n"
+            f"  in:      {shown(self.cwd)}\n"
+            f"  log:     {shown(self.log)}, of which these are the last lines:\n\n"
+            f"{_tail(self.log, 25)}"
+        )
+
+    def _kill(self) -> None:
+        if self._guard and self._guard.stdin:
+            self._guard.send_signal(signal.SIGTERM)  # the guard then kills without grace
+            self._guard.wait(10)
+            with contextlib.suppress(BrokenPipeError):
+                self._guard.stdin.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)  # if the guard had not even begun
+        self._forget()
+
+    def _forget(self) -> None:
+        self._guard = None
+        if running.get(self.log) is self:
+            del running[self.log]
+
+
+def left_over() -> list[psutil.Process]:
+    """Find every running process of every server that this module started, in any kernel.
+
+    Returns
+    -------
+    list of psutil.Process
+        Empty when all were stopped.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                if "TUTORIAL_SERVER" in process.environ():
+                    found.append(process)
+    return found
+
+
+def _free_ports(*names: str) -> dict[str, int]:
+    with contextlib.ExitStack() as stack:  # all open at the same time, so that they differ
+        sockets = [stack.enter_context(socket.socket()) for _ in names]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+
+
+def _tail(file: Path, lines: int) -> str:
+    """Return the last lines of a log, however long it is, without those of our own probes."""
+    seen = [line for line in read_log(file).rstrip().splitlines() if not _PROBE.search(line)]
+    return "\n".join(seen[-lines:])
+
+
+def read_log(file: Path) -> str:
+    """Return the last megabyte of a log, without colours."""
+    with open(file, "rb") as log:
+        log.seek(max(0, os.path.getsize(file) - 2**20))
+        return _COLOUR.sub("", log.read().decode(errors="replace"))
+
+
+def _title(process: psutil.Process) -> str:
+    """Name a process by its command, without folders and interpreter options."""
+    words = [os.path.basename(w) or w for w in process.cmdline() if not w.startswith("-")]
+    return " ".join(words)[:60] or process.name()

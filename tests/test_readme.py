@@ -1,0 +1,73 @@
+"""The headlines among the stored findings are what the README shows."""
+
+from pathlib import Path
+
+import pytest
+
+from helpers import results
+from helpers.results import record
+from tools.readme import with_findings
+
+README = """before
+<!-- findings -->
+| old |
+<!-- end of findings -->
+after"""
+
+
+@pytest.fixture(autouse=True)
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of findings of a notebook that is about to record."""
+    monkeypatch.setenv("TUTORIAL_PACE", "full")
+    monkeypatch.setattr(results, "machine", lambda: "one machine")
+    (tmp_path / "03_compare").mkdir()
+    monkeypatch.chdir(tmp_path / "03_compare")
+    return tmp_path / "03_compare" / "findings.json"
+
+
+def test_headlines_are_in_the_readme_and_the_better_side_in_bold(stored: Path) -> None:
+    record("dull", mlserver=1, ray_serve=2, how="h")
+    record("memory", mlserver=[1, 2, 4], ray_serve="no", unit="MB", how="h", headline=True)
+    record(
+        "requests/s",
+        mlserver=[7, 8, 9],
+        ray_serve=[1, 2, 3],
+        unit="requests/s",
+        how="h",
+        better="higher",
+        headline=True,
+    )
+    new = with_findings(README, [stored])
+    assert new == (
+        "before\n"
+        "<!-- findings -->\n"
+        "| | MLServer | Ray Serve | |\n"
+        "|---|---|---|---|\n"
+        "| memory (MB) | 2 (1 – 4) | no | [03](notebooks/03_compare.ipynb) |\n"
+        "| requests/s | **8 (7 – 9)** | 2 (1 – 3) | [03](notebooks/03_compare.ipynb) |\n"
+        "\n"
+        "Measured on one machine.\n"
+        "<!-- end of findings -->\n"
+        "after"
+    )
+    assert with_findings(new, [stored]) == new
+
+
+def test_a_bar_does_not_end_a_cell(stored: Path) -> None:
+    record("a | b", mlserver=r"\1", ray_serve="x", how="h", headline=True)
+    assert r"| a \| b | \1 | x | [03]" in with_findings(README, [stored])
+
+
+def test_without_findings_the_readme_stays_as_it_was(
+    stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert with_findings(README, []) == README
+    monkeypatch.setenv("TUTORIAL_PACE", "quick")
+    record("q", mlserver=1, ray_serve=2, how="h", headline=True)
+    assert with_findings(README, [stored]) == README
+
+
+def test_a_readme_without_a_place_for_them_is_refused(stored: Path) -> None:
+    record("q", mlserver=1, ray_serve=2, how="h", headline=True)
+    with pytest.raises(ValueError, match="needs two lines"):
+        with_findings("no place", [stored])
