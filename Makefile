@@ -21,7 +21,7 @@ lab: $(STAMP) ## JupyterLab, at the first notebook
 # The outputs that the tests compare are those of the models in models/.
 test: export TUTORIAL_MODELS := offline
 test: $(STAMP) ## all tests: of helpers/, and every notebook's outputs against a quick run
-	$(PY) -m pytest tests
+	$(PY) -m pytest tests -n 2 --dist loadfile
 	$(PY) -m pytest --nbval notebooks/ -n 2 --dist loadscope
 
 full: export TUTORIAL_PACE := full

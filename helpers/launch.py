@@ -91,9 +91,8 @@ def serve_run(
         return file.exists()
 
     dashboard_port = "{dashboard}" if dashboard else "0"
-    launcher = str(_SERVE)
-    command = [server_python(), launcher, "{http}", "{scratch}/ready", dashboard_port]
-    return Server(
+    command = [server_python(), str(_SERVE), "{http}", "{scratch}/ready", dashboard_port]
+    server = Server(
         "Ray Serve",
         " ".join(["serve run", target, *arguments]),
         [*command, target, *arguments],
@@ -103,7 +102,9 @@ def serve_run(
         port=port,
         timeout=timeout,
         env=env,
-    ).start()
+    )
+    server.abrupt = True
+    return server.start()
 
 
 def mlserver_start(

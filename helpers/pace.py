@@ -1,7 +1,8 @@
 """How long a notebook takes its time: ``TUTORIAL_PACE`` is ``full`` (the default) or ``quick``.
 
 Outputs, findings and pictures that are stored come from ``full``. Tests run in ``quick``, in which
-every load is short and nothing is repeated; whatever a notebook asserts holds in both.
+every load is short, nothing is repeated, and Ray is ended without the seconds that it would need to
+stop by itself; whatever a notebook asserts holds in both.
 """
 
 import os

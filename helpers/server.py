@@ -24,6 +24,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
+from helpers import pace
 from helpers.display import progress
 from helpers.environment import environment
 from helpers.workspace import running, shown
@@ -77,6 +78,9 @@ class Server:
         own business.
     log : Path
         The log file.
+    abrupt : bool
+        In quick pace `stop` kills at once. Not for a server that would leave something behind, as
+        MLServer does its semaphores.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Server:
         self.title, self.shown, self.cwd, self.log = title, shown, cwd, cwd / log
         self._command, self._ready = command, ready
         self._timeout, self._env = timeout, env or {}
+        self.abrupt = False
         self._guard: subprocess.Popen[bytes] | None = None
         self.scratch = Path("/tmp/serve-not-started")
         self.ports = _free_ports("http", "grpc", "metrics", "dashboard")
@@ -161,6 +166,8 @@ class Server:
         """
         if self._guard is None:
             return
+        if self.abrupt and pace.quick():
+            return self._kill()
         assert self._guard.stdin
         with contextlib.suppress(BrokenPipeError):
             self._guard.stdin.close()

@@ -130,6 +130,14 @@ def test_answers_that_come_while_the_load_drains_are_not_counted() -> None:
     assert row["completions"] == 199 and row["requests"] == 208 and row["requests/s"] == 100.0
 
 
+def test_a_quick_run_may_be_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = requests_of(np.arange(100) / 100, late=2 * LATE)
+    with pytest.raises(ValueError, match="late"):
+        summary(late)
+    monkeypatch.setenv("TUTORIAL_PACE", "quick")  # of which no number is kept
+    assert summary(late).loc[1, "requests"] == 100
+
+
 def test_in_an_open_loop_the_last_request_was_sent_when_it_left_not_when_it_was_due() -> None:
     requests = requests_of([0.0, 0.1, 0.2, 0.3], [10.0, 10.0, 10.0, 120.0], late=[0, 0, 0, 100.0])
     assert summary(requests, late_ok=True).loc[1, "completions"] == 3

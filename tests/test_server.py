@@ -149,6 +149,18 @@ def test_interrupt_while_starting_leaves_nothing() -> None:
     assert not processes_in(Path.cwd())
 
 
+def test_in_quick_pace_a_server_may_be_ended_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUTORIAL_PACE", "quick")
+    server = fake("leaves-child")
+    server.abrupt = True
+    child = int(server.log.read_text().split()[1])
+    server.stop()
+    assert "stopped by SIGINT" not in server.log.read_text()
+    assert "stopped" in repr(server) and not listens(server.ports["http"])
+    assert wait_until(lambda: not psutil.pid_exists(child))
+    assert not server.scratch.exists()
+
+
 def test_interrupt_while_stopping_kills_at_once() -> None:
     server = fake("ignores-signals")
     timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT))
