@@ -2,6 +2,7 @@
 
 from helpers import models
 from helpers.display import show, timeline, timelines, use_tables
+from helpers.environment import tuned
 from helpers.experiment import alternate, capacity
 from helpers.failures import Target, kill_under_load
 from helpers.launch import command_run, mlserver_start, python_run, serve_run
@@ -36,5 +37,6 @@ __all__ = [
     "summary",
     "timeline",
     "timelines",
+    "tuned",
     "workspace",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+from helpers.environment import tuned as tuned_variables
 from helpers.interpreter import server_python
 from helpers.server import Server, read_log
 from helpers.workspace import shown
@@ -27,6 +28,7 @@ def serve_run(
     log: str = "serve.log",
     port: int | None = None,
     dashboard: bool = False,
+    tuned: bool = False,
     timeout: float = 180,
     env: Mapping[str, str] | None = None,
 ) -> Server:
@@ -49,6 +51,10 @@ def serve_run(
     dashboard : bool
         Start Ray's dashboard as well, at ``server.ports["dashboard"]``. It costs several
         processes and seconds.
+    tuned : bool
+        With all that its makers recommend for speed (`helpers.tuned`): HAProxy instead of the
+        Python proxy, and what ``RAY_SERVE_THROUGHPUT_OPTIMIZED=1`` stands for. Where there is no
+        HAProxy for the system, it says so and does without.
     timeout : float
         Seconds to wait until all applications run.
     env : dict of str to str, optional
@@ -101,7 +107,7 @@ def serve_run(
         log=log,
         port=port,
         timeout=timeout,
-        env=env,
+        env={**(tuned_variables() if tuned else {}), **(env or {})},
     )
     server.abrupt = True
     return server.start()

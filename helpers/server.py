@@ -54,7 +54,7 @@ class Server:
         The command as a reader would type it.
     command : list of str
         The command as it is run. ``{scratch}`` and ``{http}``, ``{grpc}``, ``{metrics}``,
-        ``{dashboard}`` are replaced by a temporary folder and by ports.
+        ``{dashboard}``, ``{stats}`` are replaced by a temporary folder and by ports.
     ready : callable
         Takes the server, returns whether its models are ready; asked every tenth of a second.
         May raise `ServerError` if they never will be.
@@ -67,17 +67,19 @@ class Server:
     timeout : float
         Seconds to wait until it is ready.
     env : dict of str to str, optional
-        Environment variables for it, besides those of this process.
+        Environment variables for it, besides those of this process. The same is replaced in them.
 
     Attributes
     ----------
     url : str
         ``http://127.0.0.1:<port>``.
     ports : dict of str to int
-        ``http``, ``grpc``, ``metrics`` and ``dashboard``; which of them are used is the server's
-        own business.
+        ``http``, ``grpc``, ``metrics``, ``dashboard`` and ``stats``; which of them are used is the
+        server's own business.
     log : Path
         The log file.
+    env : dict of str to str
+        The environment variables that it was given, ``{http}`` and the like not yet replaced.
     abrupt : bool
         In quick pace `stop` kills at once. Not for a server that would leave something behind, as
         MLServer does its semaphores.
@@ -98,11 +100,11 @@ class Server:
     ) -> None:
         self.title, self.shown, self.cwd, self.log = title, shown, cwd, cwd / log
         self._command, self._ready = command, ready
-        self._timeout, self._env = timeout, env or {}
+        self._timeout, self.env = timeout, dict(env or {})
         self.abrupt = False
         self._guard: subprocess.Popen[bytes] | None = None
         self.scratch = Path("/tmp/serve-not-started")
-        self.ports = _free_ports("http", "grpc", "metrics", "dashboard")
+        self.ports = _free_ports("http", "grpc", "metrics", "dashboard", "stats")
         if port is not None:
             self.ports["http"] = port
 
@@ -269,12 +271,13 @@ class Server:
             "RAY_AUTH_MODE": "token",  # Ray listens on more than HOST: strangers are turned away
             "RAY_AUTH_TOKEN_PATH": str(token),
         }
+        env = {name: filled(value) for name, value in self.env.items()}
         guard = [sys.executable, str(_GUARD)]
         with open(self.log, "wb") as log:
             self._guard = subprocess.Popen(
                 [*guard, str(self.scratch), str(GRACE), *map(filled, self._command)],
                 cwd=self.cwd,
-                env={**os.environ, **environment(), **own, **self._env},
+                env={**os.environ, **environment(), **own, **env},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -4,17 +4,22 @@
 
 `serve run` by itself joins any Ray it finds, opens a dashboard, and has no option for the port. So
 this starts Ray and Serve first, then hands over to `serve run`, which uses what is running. Writes
-the file READY when every application runs, empty, or with the reason why one cannot.
+the file READY when every application runs (and HAProxy, if it is used, knows its replicas), empty,
+or with the reason why one cannot.
 """
 
+import csv
+import io
 import os
 import sys
 import threading
 import time
+import urllib.request
+from collections.abc import Mapping
 
 import ray
 from ray import serve
-from ray.serve.schema import ApplicationStatus, DeploymentStatus
+from ray.serve.schema import ApplicationStatus, DeploymentStatus, DeploymentStatusOverview
 from ray.serve.scripts import cli
 
 sys.path.pop(0)  # the folder of this file: a reader's own models.py must not be hidden by ours
@@ -54,8 +59,31 @@ def outcome() -> str:
         if applications and all(
             a.status == ApplicationStatus.RUNNING for a in applications.values()
         ):
-            return ""
+            break
         time.sleep(0.1)
+    latest = time.monotonic() + 10  # not for ever: an application need not have a route
+    while "HAPROXY_STATS_PORT" in os.environ and time.monotonic() < latest:
+        if all(balanced(name, a.deployments) for name, a in serve.status().applications.items()):
+            break
+        time.sleep(0.1)
+    return ""
+
+
+def balanced(application: str, deployments: Mapping[str, DeploymentStatusOverview]) -> bool:
+    """Tell whether HAProxy knows as many replicas as one of the deployments has, all healthy."""
+    page = f"http://127.0.0.1:{os.environ['HAPROXY_STATS_PORT']}/stats;csv"
+    try:
+        with urllib.request.urlopen(page, timeout=1) as answer:
+            rows = list(csv.DictReader(io.TextIOWrapper(answer)))
+    except OSError:  # it is reading a new configuration
+        return False
+    states = [
+        row["status"]
+        for row in rows
+        if row["# pxname"] == f"http-{application}" and row["svname"].startswith("SERVE_REPLICA")
+    ]
+    replicas = [sum(d.replica_states.values()) for d in deployments.values()]
+    return len(states) in replicas and all(state.startswith("UP") for state in states)
 
 
 ray.init(
