@@ -22,7 +22,8 @@ from helpers.measure import Comparison
 from helpers.pace import quick
 from helpers.workspace import START, shown
 
-COLUMNS = ["notebook", "question", "MLServer", "Ray Serve", "unit", "how", "headline", "better"]
+COLUMNS = ["notebook", "question", "MLServer", "Ray Serve", "unit", "compared"]
+COLUMNS += ["how", "headline", "better"]
 SIDES = {"mlserver": "MLServer", "ray_serve": "Ray Serve"}
 """The two that are compared: as keywords and in the files, and as they are shown."""
 
@@ -33,7 +34,7 @@ STORED = Path(__file__).resolve().parent.parent / "notebooks" / "results"
 """The findings that belong to the outputs stored in the notebooks."""
 
 KEYWORDS = [*SIDES, "unit", "how", "better", "ratio", "headline"]
-ENOUGH = 3  # numbers a side: from then on, ranges that do not overlap say which side is better
+ENOUGH = 4  # numbers a side: ranges that do not overlap are then chance in one of 35 cases only
 
 Value = str | float | Iterable[float]
 Finding = dict[str, Any]
@@ -58,7 +59,7 @@ class Recorded:
             row = _row(finding)
             if row["better"]:
                 row[row["better"]] = "✓ " + row[row["better"]]
-            lines.append({**row, "compared": (finding["ratio"] or {}).get("sentence", "")})
+            lines.append(row)
         table = pd.DataFrame(lines)[["question", *SIDES.values(), "unit", "compared", "how"]]
         return show(table.loc[:, (table != "").any()])  # without a column that says nothing
 
@@ -100,7 +101,7 @@ def record(
     -------
     Recorded
         What a notebook shows as a table. The better side has a ✓, where it is earned: by a
-        ``ratio`` whose interval does not hold 1, or without one by at least three numbers on
+        ``ratio`` whose interval does not hold 1, or without one by at least four numbers on
         either side whose ranges do not overlap.
 
     Raises
@@ -111,7 +112,7 @@ def record(
     Examples
     --------
     >>> record(                                                             # doctest: +SKIP
-    ...     "requests lost", mlserver=[0, 0, 1], ray_serve=[2, 3, 2], unit="requests",
+    ...     "requests lost", mlserver=[0, 0, 1, 0], ray_serve=[2, 3, 2, 2], unit="requests",
     ...     how="SIGKILL of one of two", better="lower",
     ... )
     question       MLServer     Ray Serve  unit      how
@@ -180,8 +181,9 @@ def findings(*files: Path) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per question: ``notebook``, ``question``, ``MLServer`` and ``Ray Serve`` (text),
-        ``unit``, ``how``, ``headline``, and ``better``, the name of the better side where it is
-        earned, else ``""``. ``attrs["machine"]`` describes the machines, by notebook.
+        ``unit``, ``compared`` (what a ratio allows to say), ``how``, ``headline``, and ``better``,
+        the name of the better side where it is earned, else ``""``. ``attrs["machine"]`` describes
+        the machines, by notebook.
     """
     rows: list[dict[str, Any]] = []
     machines: dict[str, str] = {}
@@ -316,7 +318,8 @@ def _ratio(pairs: Comparison) -> dict[str, Any]:
 def _row(finding: Finding) -> dict[str, Any]:
     """Make the row of `findings`, and a little more."""
     texts = {name: _text(finding[side]) for side, name in SIDES.items()}
-    return {**finding, **texts, "better": _better(finding)}
+    compared = (finding["ratio"] or {}).get("sentence", "")
+    return {**finding, **texts, "compared": compared, "better": _better(finding)}
 
 
 def _better(finding: Finding) -> str:

