@@ -39,6 +39,7 @@ def environment() -> dict[str, str]:
         # on a slow machine Ray would give up on parts of itself that are still importing
         "RAY_raylet_start_wait_time_s": "120",
         "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "180",
         "RAY_DEDUP_LOGS": "0",  # a line for every request, also when two replicas write the same
     }
 

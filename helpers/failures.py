@@ -7,15 +7,16 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from requests import RequestException, post
 
 from helpers import pace
-from helpers.display import progress, timeline
+from helpers.display import progress
+from helpers.kills import Kills
 from helpers.load import load
 from helpers.server import Server
 
@@ -32,8 +33,9 @@ class Target:
         The body of a request.
     processes : callable
         Returns the PIDs of the processes that hold the model now.
-    who : str
-        A regular expression that finds in an answer the PID of the process that gave it.
+    who : str, optional
+        A regular expression that finds in an answer the PID of the process that gave it. None where
+        the processes are not those that answer.
     probe : object, optional
         The body of the requests that ask who is back, `json` if not given. Up to ten come every
         second, and are load, too: choose one that is done quickly.
@@ -42,7 +44,7 @@ class Target:
     url: str
     json: object
     processes: Callable[[], list[int]]
-    who: str = r"PID (\d+)"
+    who: str | None = r"PID (\d+)"
     probe: object = None
 
     @classmethod
@@ -74,55 +76,6 @@ class Target:
         return cls(server.url + path, json, processes, **more)
 
 
-@dataclass(frozen=True, eq=False)
-class Kills:
-    """What clients noticed of kills, as `kill_under_load` has found it.
-
-    Attributes
-    ----------
-    requests : pandas.DataFrame
-        The clients' requests, as `Load.result` returns them.
-    table : pandas.DataFrame
-        One row per kill, from 1: when it was ``killed``, and when all were ``back`` (seconds, as
-        `time.time` gives them; NaN for never); ``requests``, how many were under way or due in
-        between, each counted for the first kill that it met; how many of them ``failed``; their
-        ``longest wait (s)``; and ``all are back after (s)``.
-    """
-
-    requests: pd.DataFrame
-    table: pd.DataFrame
-
-    def draw(self, number: int | None = None, ax: Axes | None = None) -> None:
-        """Draw a kill, from a second before it to two after the recovery, or eight if never.
-
-        The clock starts with the kill. Other kills and recoveries in that time are marked, too.
-
-        Parameters
-        ----------
-        number : int, optional
-            Of the kill, from 1. If not given, the one whose recovery took the median time; of two
-            in the middle the longer.
-        ax : matplotlib.axes.Axes, optional
-            Where to draw; a new picture if not given.
-
-        Raises
-        ------
-        ValueError
-            If there is no kill of that number.
-        """
-        seconds = self.table["all are back after (s)"].fillna(math.inf).sort_values()
-        number = seconds.index[len(seconds) // 2] if number is None else number
-        if number not in seconds:
-            raise ValueError(f"There are kills 1 to {len(seconds)}, none of number {number}.")
-        killed, back = self.table.loc[number, ["killed", "back"]]
-        begin, end = killed - 1, killed + 8 if math.isnan(back) else back + 2
-        named = {"killed": self.table["killed"], "all are back": self.table["back"]}
-        seen = {name: list(when[when.between(begin, end)]) for name, when in named.items()}
-        marks = {name: when for name, when in seen.items() if when}
-        shown = self.requests[self.requests["start"].between(begin, end)]
-        timeline(shown, marks, ax=ax, since=killed)
-
-
 def kill_under_load(
     target: Target,
     *,
@@ -134,6 +87,7 @@ def kill_under_load(
     timeout: float = 30,
     seed: int = 0,
     sent: int = signal.SIGKILL,
+    revive: Callable[[], object] | None = None,
     **options: Any,
 ) -> Kills:
     """Kill processes again and again while clients ask at a constant rate.
@@ -155,13 +109,17 @@ def kill_under_load(
     count : int
         How many processes to kill at a time; chance decides which.
     patience : float
-        Seconds to wait until all are back. If they are not, there is no further kill.
+        Seconds to wait until all are back. If they are not, there is no further kill, unless it is
+        known how to ``revive`` them.
     timeout : float
         Seconds after which a client gives up on a request.
     seed : int
         Of all that chance decides.
     sent : int
         The signal.
+    revive : callable, optional
+        Called after a kill from which not all came back in time, to bring back all. Requests that
+        are due meanwhile are not counted.
     **options
         What else `load` takes, such as ``headers`` or ``expect``.
 
@@ -181,7 +139,7 @@ def kill_under_load(
     --------
     >>> target = Target.of(ray_serve, "/two", "0.05", process="ServeReplica:two:")  # doctest: +SKIP
     >>> killed = kill_under_load(target, rate=16)                           # doctest: +SKIP
-    >>> killed.draw()                                                       # doctest: +SKIP
+    >>> draw_kills({"two replicas": killed})                                # doctest: +SKIP
     """
     numbers = {"kills": kills, "period": period, "count": count, "patience": patience}
     for name, value in numbers.items():
@@ -206,14 +164,16 @@ def kill_under_load(
                 time.sleep(chance.uniform(0, period))
                 moments.append(_kill(target, count, patience, sent, chance))
                 if math.isnan(moments[-1][1]):
-                    break
+                    if revive is None:
+                        break
+                    revive()
             time.sleep(1)
         clients.stop(wait=True)
     except BaseException:
         clients.stop()
         raise
     requests = clients.result()
-    return Kills(requests, _per_kill(requests, moments))
+    return Kills(requests, _per_kill(requests, moments, patience))
 
 
 def _to_kill(target: Target, count: int) -> list[int]:
@@ -233,41 +193,116 @@ def _kill(
     """Kill once; return when that was, and when all were back (NaN: not in time)."""
     pids = _to_kill(target, count)
     dead = chance.sample(pids, count)
-    killed = now = time.time()
+    killed = time.time()
     for pid in dead:
         os.kill(pid, sent)
+    return killed, _when_back(target, len(pids), dead, killed + patience)
+
+
+def _when_back(target: Target, number: int, dead: list[int], until: float) -> float:
+    """Return when so many had answered that are not dead (NaN: not in time)."""
     back: set[int] = set()
-    while now < killed + patience:
-        back |= _who_answers(target).difference(dead)
-        if len(back) == len(pids):
-            return killed, time.time()
+    while (now := time.time()) < until:
+        answered, who = _ask(target)
+        if target.who is None:
+            who = set(target.processes()) if answered else set()
+            back.clear()
+        back |= who.difference(dead)
+        if len(back) >= number:
+            return time.time()
         time.sleep(max(0.0, now + 0.1 - time.time()))
-        now = time.time()
-    return killed, math.nan
+    return math.nan
 
 
-def _who_answers(target: Target) -> set[int]:
-    """Ask once; return the PID in a good answer, or nothing."""
+def _ask(target: Target) -> tuple[bool, set[int]]:
+    """Ask once; tell whether the answer is good, and the PID in it."""
     body = target.json if target.probe is None else target.probe
     try:
         answer = post(target.url, json=body, timeout=1)
     except RequestException:
-        return set()
-    who = re.search(target.who, answer.text) if answer.ok else None
-    return {int(who[1])} if who else set()
+        return False, set()
+    who = re.search(target.who, answer.text) if answer.ok and target.who else None
+    return answer.ok, {int(who[1])} if who else set()
 
 
-def _per_kill(requests: pd.DataFrame, moments: list[tuple[float, float]]) -> pd.DataFrame:
+def _per_kill(
+    requests: pd.DataFrame, moments: list[tuple[float, float]], patience: float
+) -> pd.DataFrame:
     """Make the table of `Kills`."""
-    end = requests["start"] + requests["latency"] / 1000
+    start, end = requests["start"], requests["start"] + requests["latency"] / 1000
     counted = pd.Series(False, requests.index)
     rows = []
-    for killed, back in moments:
-        until = math.inf if math.isnan(back) else back
-        met = (requests["start"] < until) & (end > killed) & ~counted
+    for (killed, back), (following, _) in zip(moments, [*moments[1:], (math.inf, 0)], strict=True):
+        never = math.isnan(back)
+        until = killed + patience if never else back
+        met = (start < until) & (end > killed) & ~counted
+        later = (start >= until) & (end <= following) & (not never)
         counted |= met
-        failed = (requests.loc[met, "error"] != "").sum()
-        wait = requests.loc[met, "latency"].max() / 1000
+        failed = (requests.loc[met | later, "error"] != "").sum()
+        wait = requests.loc[met | later, "latency"].max() / 1000
         rows.append([killed, back, met.sum(), failed, wait, back - killed])
     columns = ["killed", "back", "requests", "failed", "longest wait (s)", "all are back after (s)"]
     return pd.DataFrame(rows, pd.RangeIndex(1, len(rows) + 1, name="kill"), columns)
+
+
+def kill_in_burst(
+    target: Target,
+    *,
+    size: int = 20,
+    after: float = 0.1,
+    bursts: int = 5,
+    patience: float = 60,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Send many requests at the same moment, and kill a process while most of them wait.
+
+    Parameters
+    ----------
+    target : Target
+        What to ask, and to kill. Its requests must take longer than ``after``.
+    size : int
+        Requests in a burst.
+    after : float
+        Seconds from the burst to the kill.
+    bursts : int
+        How often. In quick pace once.
+    patience : float
+        Seconds to wait until all are back. If they are not, there is no further burst.
+    seed : int
+        Of the chance that decides which process dies.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per burst, from 1: how many requests were ``answered``, how many ``failed``, and
+        ``all are back after (s)``.
+
+    Raises
+    ------
+    ValueError
+        If no process of the target is found.
+
+    Examples
+    --------
+    >>> kill_in_burst(target, size=20)                                      # doctest: +SKIP
+    """
+    chance, rows = random.Random(seed), []
+
+    def ask(_: int) -> bool:
+        try:
+            return post(target.url, json=target.json, timeout=30).ok
+        except RequestException:
+            return False
+
+    for _ in range(pace.times(bursts)):
+        _to_kill(target, 1)
+        with ThreadPoolExecutor(size) as clients:
+            answers = clients.map(ask, range(size))
+            time.sleep(after)
+            killed, back = _kill(target, 1, patience, signal.SIGKILL, chance)
+            answered = sum(answers)
+        rows.append([answered, size - answered, back - killed])
+        if math.isnan(back):
+            break
+    columns = ["answered", "failed", "all are back after (s)"]
+    return pd.DataFrame(rows, pd.RangeIndex(1, len(rows) + 1, name="burst"), columns)

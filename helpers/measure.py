@@ -159,7 +159,13 @@ class Comparison:
         return self.sentence
 
 
-def compare(rounds: pd.DataFrame, measure: str = "requests/s", *, by: str = "target") -> Comparison:
+def compare(
+    rounds: pd.DataFrame,
+    measure: str = "requests/s",
+    *,
+    by: str = "target",
+    late_ok: bool = False,
+) -> Comparison:
     """Compare two servers that were loaded in turn, pair by pair.
 
     The two of a pair ran one right after the other, so what changes slowly on the machine changed
@@ -175,6 +181,8 @@ def compare(rounds: pd.DataFrame, measure: str = "requests/s", *, by: str = "tar
         Which column of `summary` to compare.
     by : str
         The column to use instead of ``target``.
+    late_ok : bool
+        Compare also what a client that was late has found, as in `summary`.
 
     Returns
     -------
@@ -199,7 +207,8 @@ def compare(rounds: pd.DataFrame, measure: str = "requests/s", *, by: str = "tar
         found = ", ".join(names) or "none"
         raise ValueError(f"compare needs exactly two different values of {by!r}, not: {found}.")
     runs = rounds[by].astype(str) + ", pair " + rounds["pair"].astype(str)
-    values = _sum_up(rounds.assign(run=runs))[measure]  # not rounded: that could be the difference
+    rounds = rounds.assign(run=runs)
+    values = _sum_up(rounds, late_ok=late_ok)[measure]  # not rounded: that could be the difference
     pairs = range(1, int(rounds["pair"].max()) + 1)
     first, second = (
         [values.get(f"{name}, pair {pair}", math.nan) for pair in pairs] for name in names

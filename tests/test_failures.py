@@ -17,11 +17,14 @@ import psutil
 import pytest
 import requests
 from fake_load import Clock, FakeLoad, rows
-from matplotlib.figure import Figure
 from wait import wait_until
 
 from helpers import failures
-from helpers.failures import Kills, Target, kill_under_load
+from helpers.failures import (
+    Target,
+    kill_in_burst,
+    kill_under_load,
+)
 
 SERVER = Path(__file__).with_name("mortal_server.py")
 
@@ -143,8 +146,58 @@ def test_what_never_comes_back_ends_it(fake: Fake) -> None:
     assert len(done.table) == len(processes.kills) == 1
     assert math.isnan(done.table["back"].item())
     assert math.isnan(done.table["all are back after (s)"].item())
-    assert done.table["requests"].item() == pytest.approx(10 * 21, abs=3)
+    assert done.table["requests"].item() == pytest.approx(10 * 20, abs=3)  # till patience ended
     assert processes.now - done.table["killed"].item() == pytest.approx(21, abs=0.2)
+
+
+def test_what_is_revived_is_killed_again(fake: Fake) -> None:
+    processes, target = fake(2, respawn=math.inf)
+
+    def revive() -> None:
+        processes.now += 30  # many requests are due, and not to be counted
+        processes.alive[len(processes.alive) + 1] = (processes.now, math.inf)
+
+    done = kill_under_load(target, rate=10, kills=3, patience=20, revive=revive)
+    assert len(done.table) == len(processes.kills) == 3
+    assert done.table["back"].isna().all()
+    assert (done.table["requests"] < 10 * 21).all()
+    assert done.table["failed"].max() == 1
+
+
+def test_a_failure_after_the_recovery_is_the_work_of_the_kill(fake: Fake) -> None:
+    processes, target = fake(2)
+    made = processes.requests
+
+    def requests_(begin: float) -> pd.DataFrame:
+        table = made(begin)
+        back = [killed + 3 for killed, *_ in processes.kills]
+        for moment in back:
+            table.loc[(table["start"] - moment).abs().idxmin(), "error"] = "HTTP 503"
+        return table
+
+    processes.requests = requests_  # type: ignore[method-assign]
+    done = kill_under_load(target, rate=20, kills=2, seed=1)
+    assert (done.table["killed"].diff().dropna() > 4).all()  # else the seed is a bad one
+    assert list(done.table["failed"]) == [2, 2]
+
+
+def test_those_who_answer_may_be_others(fake: Fake) -> None:
+    processes, target = fake(1, respawn=3)
+    front = [7]
+
+    def kill(pid: int, sent: int) -> None:
+        assert pid in front
+        processes.kills.append((processes.now, pid, sent))
+        front[:] = []
+
+    def pids() -> list[int]:
+        if not front and processes.now > processes.kills[-1][0] + 3:
+            front.append(7 + len(processes.kills))
+        return list(front)
+
+    processes.kill = kill  # type: ignore[method-assign]
+    done = kill_under_load(Target("http://fake", 0, pids, who=None), rate=1, kills=2)
+    assert done.table["all are back after (s)"].between(3, 3.5).all()
 
 
 def test_a_request_that_meets_two_kills_counts_once(fake: Fake) -> None:
@@ -180,9 +233,10 @@ def test_a_target_without_processes_is_refused(fake: Fake) -> None:
     with pytest.raises(ValueError, match="1 to be killed, but 0 found"):
         kill_under_load(target, rate=1)
     assert processes.clients is None
-    for wrong in ({"kills": 0}, {"count": 0}, {"period": 0}, {"patience": -1}):
+    wrong: list[dict[str, Any]] = [{"kills": 0}, {"count": 0}, {"period": 0}, {"patience": -1}]
+    for numbers in wrong:
         with pytest.raises(ValueError, match="must be above 0"):
-            kill_under_load(fake(2)[1], rate=1, **wrong)
+            kill_under_load(fake(2)[1], rate=1, **numbers)
 
 
 def test_who_is_back_may_be_asked_with_something_light(fake: Fake, monkeypatch: Any) -> None:
@@ -207,55 +261,6 @@ def test_a_target_of_a_server_finds_its_processes() -> None:
     target = Target.of(server, "/two", "0.05", process="ServeReplica:two:", who="by (.*)")
     assert target.processes() == [5]
     assert (target.url, target.json, target.who) == ("http://host/two", "0.05", "by (.*)")
-
-
-def drawn(monkeypatch: pytest.MonkeyPatch, kills: Kills, number: int | None = None) -> Any:
-    calls: list[Any] = []
-
-    def timeline(requests: pd.DataFrame, marks: Any, ax: Any, since: float) -> None:
-        assert len(requests)
-        calls.append((requests["start"].min(), requests["start"].max(), marks, since))
-
-    monkeypatch.setattr(failures, "timeline", timeline)
-    kills.draw(number)
-    return calls[0]
-
-
-@pytest.fixture
-def kills() -> Kills:
-    requests = rows(1000)
-    requests["start"] = requests.index / 10  # 0 to 99.9 s
-    killed, back = [10.0, 20.0, 22.0, 50.0], [13.0, 20.5, 28.0, math.nan]
-    table = pd.DataFrame({"killed": killed, "back": back}, pd.RangeIndex(1, 5))
-    table["all are back after (s)"] = table["back"] - table["killed"]
-    return Kills(requests, table)
-
-
-def test_a_kill_is_drawn_with_its_surroundings(
-    monkeypatch: pytest.MonkeyPatch, kills: Kills
-) -> None:
-    assert drawn(monkeypatch, kills, 1) == (9, 15, {"killed": [10], "all are back": [13]}, 10)
-    # the next kill comes within the two seconds after the recovery
-    second = {"killed": [20, 22], "all are back": [20.5]}
-    assert drawn(monkeypatch, kills, 2) == (19, 22.5, second, 20)
-    assert drawn(monkeypatch, kills, 4) == (49, 58, {"killed": [50]}, 50)  # never back
-    with pytest.raises(ValueError, match="kills 1 to 4, none of number 5"):
-        kills.draw(5)
-
-
-def test_the_median_kill_is_drawn_and_never_is_the_longest(
-    monkeypatch: pytest.MonkeyPatch, kills: Kills
-) -> None:
-    assert drawn(monkeypatch, kills)[3] == 22  # 0.5, 3, 6, never: the longer of the two
-    three = Kills(kills.requests, kills.table.drop(4))
-    assert drawn(monkeypatch, three)[3] == 10  # 0.5, 3, 6
-
-
-def test_it_can_be_drawn_on_axes(kills: Kills) -> None:
-    ax = Figure().subplots()
-    kills.draw(2, ax=ax)
-    moments = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]  # type: ignore
-    assert moments == pytest.approx([0, 2, 0.5])
 
 
 # --- with a real load ---
@@ -310,6 +315,15 @@ def test_a_killed_process_stays_away(workers: Callable[[str], Target]) -> None:
     done = kill_under_load(target, rate=60, kills=3, period=0.5, patience=1)
     assert len(done.table) == 1 and math.isnan(done.table["all are back after (s)"].item())
     assert done.table["failed"].item() > 0 and time.monotonic() - begin < 20
+
+
+def test_a_burst_meets_a_kill(workers: Callable[[str], Target]) -> None:
+    target = workers("later")
+    done = kill_in_burst(target, size=20, after=0.1, bursts=2)
+    assert (done["answered"] + done["failed"] == 20).all()
+    assert done["failed"].sum() > 0 and done["answered"].sum() > 0
+    assert done["all are back after (s)"].between(0.5, 5).all()
+    assert len(kill_in_burst(workers("never"), bursts=2, patience=1)) == 1
 
 
 def load_processes(target: Target) -> list[psutil.Process]:

@@ -356,3 +356,10 @@ def test_what_a_single_pair_could_not_measure_is_said() -> None:
 def test_a_number_may_be_missing_where_there_are_too_few_pairs_for_an_interval() -> None:
     result = ratio_of_pairs([1, 2, 3, 4], [1, math.nan, 3, 4])
     assert result.n == PAIRS - 1 and math.isnan(result.ratio) and not result.difference
+
+
+def test_a_late_client_is_compared_only_if_asked_to() -> None:
+    rounds = rounds_of({"MLServer": [100] * 5, "Ray Serve": [50] * 5}).assign(late=2 * LATE)
+    with pytest.raises(ValueError, match="late_ok=True"):
+        compare(rounds)
+    assert str(compare(rounds, late_ok=True)).startswith("requests/s: MLServer 2")

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from nbformat import NotebookNode
 
+from helpers.results import findings
 from tools.badges import slug, with_badges
 from tools.notebooks import (
     README_PICTURE,
@@ -124,6 +125,7 @@ def test_findings_in_the_readme_are_those_stored_with_the_notebooks() -> None:
     assert stored == {path.stem for path in find() if "record(" in path.read_text("utf-8")}
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text == with_findings(text, stored_findings()), "run `make outputs`"
+    assert findings(*stored_findings())["headline"].sum() <= 12  # what a reader reads
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
