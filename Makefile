@@ -22,7 +22,7 @@ lab: $(STAMP) ## JupyterLab, at the first notebook
 test: export TUTORIAL_MODELS := offline
 test: $(STAMP) ## all tests: of helpers/, and every notebook's outputs against a quick run
 	$(PY) -m pytest tests -n 2 --dist loadfile
-	$(PY) -m pytest --nbval notebooks/ -n 2 --dist loadscope
+	$(PY) -m pytest --nbval notebooks/
 
 full: export TUTORIAL_PACE := full
 full: $(STAMP) ## the notebooks in full pace, one at a time, and how their findings differ from the stored
