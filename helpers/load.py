@@ -27,6 +27,8 @@ _PROGRAM = Path(__file__).parent / "programs" / "locust_load.py"
 class Load:
     """A load that is under way. Use `load` to start one.
 
+    A ``with`` block ends it: the requests under way may still come back, unless there was an error.
+
     Attributes
     ----------
     warm_up : float
@@ -100,6 +102,12 @@ class Load:
                 self._wait_while(lambda: True)
             self._process.stdin.close()
         self._process.wait()
+
+    def __enter__(self) -> "Load":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self.stop(wait=error is None)
 
     def _wait_while(self, going_on: Callable[[], bool]) -> None:
         """Wait, showing progress, and say why if locust could not do it."""

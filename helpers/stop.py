@@ -49,8 +49,9 @@ def stop_under_load(
     >>> requests = stop_under_load(server, target, rate=15)                 # doctest: +SKIP
     >>> requests.value_counts(["due", "error"])                             # doctest: +SKIP
     """
-    clients = load(target.url, json=target.json, arrivals="constant", rate=rate, seconds=None)
-    try:
+    with load(
+        target.url, json=target.json, arrivals="constant", rate=rate, seconds=None
+    ) as clients:
         time.sleep(pace.seconds(seconds))
         asked, main = time.time(), server.pid
         assert main
@@ -59,10 +60,6 @@ def stop_under_load(
             time.sleep(0.1)
         if server.state == "running":
             os.kill(main, signal.SIGKILL)
-        clients.stop(wait=True)
-    except BaseException:
-        clients.stop()
-        raise
     server.stop()
     requests = clients.result()
     before = requests["start"] < asked

@@ -22,6 +22,12 @@ class FakeLoad:
     def stop(self, wait: bool = False) -> None:
         self.stops.append("waits" if wait else "at once")
 
+    def __enter__(self) -> "FakeLoad":
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        self.stop(wait=error is None)
+
 
 class Clock:
     """Stands for the module `time`."""

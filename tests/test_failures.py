@@ -22,6 +22,7 @@ from wait import wait_until
 from helpers import failures
 from helpers.failures import (
     Target,
+    kill_all,
     kill_in_burst,
     kill_under_load,
 )
@@ -329,3 +330,22 @@ def test_a_burst_meets_a_kill(workers: Callable[[str], Target]) -> None:
 def load_processes(target: Target) -> list[psutil.Process]:
     found = psutil.process_iter(["cmdline"])
     return [each for each in found if target.url in " ".join(each.info["cmdline"] or [])]
+
+
+def test_all_of_a_title_are_killed_and_one_that_has_ended_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed = []
+
+    def kill(pid: int, sent: int) -> None:
+        if pid == 2:
+            raise ProcessLookupError
+        killed.append((pid, sent))
+
+    titles = ["ray::ServeReplica:a", "ray::ServeReplica:b", "ray::ServeReplica:c", "raylet"]
+    server: Any = SimpleNamespace(
+        processes=lambda: pd.DataFrame({"process": titles, "PID": [1, 2, 3, 4]})
+    )
+    monkeypatch.setattr(failures.os, "kill", kill)
+    kill_all(server, "ServeReplica:")
+    assert killed == [(1, signal.SIGKILL), (3, signal.SIGKILL)]

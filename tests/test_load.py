@@ -97,6 +97,15 @@ def test_a_run_waits_for_what_is_under_way(server: Counting) -> None:
     assert list(requests["error"]) == ["", ""] and (requests["latency"] > 900).all()
 
 
+def test_a_with_block_ends_a_load_and_drops_requests_only_after_an_error(server: Counting) -> None:
+    with load(server.url + "/slow", users=2, seconds=None) as waits:
+        pass
+    assert set(waits.result()["error"]) == {""} and len(waits.result()) >= 2
+    with pytest.raises(KeyError), load(server.url + "/slow", users=2, seconds=None) as drops:
+        raise KeyError
+    assert len(drops.result()) < len(waits.result())
+
+
 @pytest.mark.parametrize(
     "path, options, kind",
     [
