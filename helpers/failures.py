@@ -69,7 +69,6 @@ class Target:
         --------
         >>> Target.of(ray_serve, "/two", "0.05", process="ServeReplica:two:")  # doctest: +SKIP
         """
-
         return cls(server.url + path, json, lambda: _titled(server, process), **more)
 
 

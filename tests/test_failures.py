@@ -346,6 +346,6 @@ def test_all_of_a_title_are_killed_and_one_that_has_ended_is_no_error(
     server: Any = SimpleNamespace(
         processes=lambda: pd.DataFrame({"process": titles, "PID": [1, 2, 3, 4]})
     )
-    monkeypatch.setattr(failures.os, "kill", kill)
+    monkeypatch.setattr(os, "kill", kill)
     kill_all(server, "ServeReplica:")
     assert killed == [(1, signal.SIGKILL), (3, signal.SIGKILL)]
