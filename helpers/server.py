@@ -35,6 +35,7 @@ POLL = 0.1  # seconds between two looks at a server that starts
 _GUARD = Path(__file__).parent / "programs" / "guard.py"
 _PROBE = re.compile(r'"GET \S*/(ready|healthz) HTTP')  # our own looks, of no interest in a log
 _COLOUR = re.compile(r"\033\[\d*m")
+_RAISED = re.compile(r"^\w\S*(?:Error|Exception): .+", re.MULTILINE)  # how a traceback ends
 
 
 class ServerError(RuntimeError):
@@ -300,12 +301,17 @@ class Server:
 
     def failure(self, what: str) -> ServerError:
         """Return the error that says what went wrong, with the command and the end of its log."""
+        tail = _tail(self.log, 25)
+        # A server that stops in good order may write more than that after the error that ended it.
+        raised = dict.fromkeys(_RAISED.findall(read_log(self.log)))
+        earlier = "".join(f"  raised:  {line}\n" for line in raised if line not in tail)
         return ServerError(
             f"{self.title} {what}.\n"
             f"  command: {self.shown}\n"
             f"  in:      {shown(self.cwd)}\n"
+            f"{earlier}"
             f"  log:     {shown(self.log)}, of which these are the last lines:\n\n"
-            f"{_tail(self.log, 25)}"
+            f"{tail}"
         )
 
     def _kill(self) -> None:

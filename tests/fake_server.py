@@ -31,6 +31,9 @@ class Handler(BaseHTTPRequestHandler):
 if behaviour == "dies":
     print("some words before the end", flush=True)
     sys.exit(3)
+if behaviour == "dies-in-order":  # and says so at length
+    print("Traceback ...\npackage.SomeError: nobody is at home\n" + "goodbye\n" * 40, flush=True)
+    sys.exit(0)
 if behaviour == "ignores-signals":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -15,23 +15,22 @@ from helpers import load, summary
 
 
 def test_a_service_time_of_10_ms_is_seen_as_such() -> None:
-    for _ in range(3):  # whatever else runs on the machine can only add to a latency
-        with ExitStack() as stack:  # a server for each load: all at the same time
-            servers = (stack.enter_context(timed_server(0.01, "one-by-one")) for _ in range(3))
-            urls = [url for url, _ in servers]
-            loads = (
-                load(urls[0], users=1, seconds=3, warm_up=0.5),
-                load(urls[1], users=4, seconds=3, warm_up=0.5),
-                load(urls[2], arrivals="constant", rate=50, seconds=3, warm_up=0.5),
-            )
-            alone, busy, due = (summary(each.result(), late_ok=True) for each in loads)
-        if max(alone["p50"].item(), due["p50"].item()) < 11:
-            break
-    assert alone["p50"].item() == pytest.approx(10, abs=1)
-    assert busy["requests/s"].item() == pytest.approx(100, rel=0.03)
-    assert due["requests"].item() == 150
-    assert due["requests/s"].item() == pytest.approx(50, rel=0.03)
-    assert due["p50"].item() == pytest.approx(10, abs=1)
+    with ExitStack() as stack:  # a server for each load: all at the same time
+        servers = (stack.enter_context(timed_server(0.01, "one-by-one")) for _ in range(3))
+        urls = [url for url, _ in servers]
+        loads = (
+            load(urls[0], users=1, seconds=3, warm_up=0.5),
+            load(urls[1], users=4, seconds=3, warm_up=0.5),
+            load(urls[2], arrivals="constant", rate=50, seconds=3, warm_up=0.5),
+        )
+        alone, busy, due = (each.result() for each in loads)
+    # Whatever else runs on the machine can only add to a latency: the fastest tenth shows the rest,
+    # and that holds the way there and back.
+    assert 10 <= alone["latency"].quantile(0.1) < 12
+    assert 10 <= due["latency"].quantile(0.1) < 12
+    assert summary(busy)["requests/s"].item() == pytest.approx(100, rel=0.03)
+    assert len(due) == 150
+    assert summary(due, late_ok=True)["requests/s"].item() == pytest.approx(50, rel=0.03)
 
 
 def test_a_stall_shows_in_the_open_loop_and_not_in_a_closed_one() -> None:

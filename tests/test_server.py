@@ -77,6 +77,11 @@ def test_early_death_is_noticed_and_explained() -> None:
     assert str(Path.cwd()) not in message, "a path of this machine"
 
 
+def test_the_error_that_ended_a_server_is_said_however_much_came_after_it() -> None:
+    with pytest.raises(ServerError, match="raised:  package.SomeError: nobody is at home"):
+        fake("dies-in-order")
+
+
 def test_never_ready_times_out() -> None:
     with pytest.raises(ServerError, match="was not ready after 1 s"):
         fake("never-ready", timeout=1)
