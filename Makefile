@@ -3,11 +3,12 @@
 VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+EXTRAS := $(patsubst %.txt,build/%/.installed,$(wildcard extras/*.txt))
 
 # mlserver 1.7.1 needs a Python below 3.13, ray 2.55.1 one from 3.10 on.
 FITS  := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 
-.PHONY: help lab test full tour outputs badges install constraints lint clean remake
+.PHONY: help lab test full tour outputs badges install extras constraints lint clean remake
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -40,6 +41,8 @@ badges: $(STAMP) ## write the repository's name of pyproject.toml into all badge
 
 # Where SERVER_PYTHON names an environment for the servers, there is nothing to install.
 install: $(if $(SERVER_PYTHON),,$(STAMP)) ## the environment in .venv, and nothing more
+
+extras: $(EXTRAS) ## environments for what 02 and 03 show of Gradio and of MLServer's other runtimes
 
 constraints: ## remake constraints.txt from requirements.txt and pyproject.toml
 	@mkdir -p build
@@ -90,6 +93,15 @@ define install_torch
 	         "most likely the one with CUDA, which works as well."; \
 	    $(PY) -m pip install -c constraints.txt $(TORCH); }
 endef
+
+# A small environment beside the usual one, with the same Python.
+build/%/.installed: %.txt $(STAMP)
+	@echo "Installing $< into build/$*"
+	@rm -rf build/$*
+	@$(UV) venv --quiet --seed --python $(PY) build/$*
+	@$(UV) pip install --quiet --python build/$*/bin/python -r $< || \
+	    build/$*/bin/python -m pip install -r $<
+	@touch $@
 
 # Running it is the only test of a Python: a pyenv shim may exist and not run, and Debian's may lack
 # ensurepip, without which it cannot make an environment.

@@ -96,3 +96,24 @@ def server_python() -> str:
         "Run `make install` in the repository's folder, or set SERVER_PYTHON to the path of an "
         "interpreter that has what requirements.txt lists."
     )
+
+
+def extras(name: str) -> str | None:
+    """Find an environment with what few readers want, made by ``make extras``.
+
+    Parameters
+    ----------
+    name : str
+        One of the files in extras/, without its ending.
+
+    Returns
+    -------
+    str or None
+        Path of the folder with its programs, relative to the current folder; or None, and a
+        sentence says how to make it.
+    """
+    folder = _ROOT / "build" / "extras" / name / "bin"
+    if (folder / "python").exists():
+        return os.path.relpath(folder)
+    print("Not here: `make extras` makes the environment for it. Without it, this shows nothing.")
+    return None

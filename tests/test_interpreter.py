@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.interpreter import missing, server_python
+import helpers.interpreter
+from helpers.interpreter import extras, missing, server_python
 
 
 def test_interpreter_without_the_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -22,3 +23,15 @@ def test_interpreter_without_the_packages(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_this_interpreter_has_the_packages() -> None:
     assert missing(sys.executable) == []
+
+
+def test_the_second_environment_is_found_or_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(helpers.interpreter, "_ROOT", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert extras("page") is None and "make extras" in capsys.readouterr().out
+    (tmp_path / "build/extras/page/bin").mkdir(parents=True)
+    (tmp_path / "build/extras/page/bin/python").touch()
+    assert extras("page") == "../build/extras/page/bin" and not capsys.readouterr().out
