@@ -1,5 +1,6 @@
 """Background servers, tested with small fake ones; the notebooks test them with the real ones."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -41,7 +42,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:
-    return [p for p in left_over() if p.cwd() == str(folder)]
+    found = []
+    for process in left_over():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end while we look
+            if process.cwd() == str(folder):
+                found.append(process)
+    return found
 
 
 def fake(behaviour: str, **options: object) -> Server:
