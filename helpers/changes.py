@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 
 from helpers import pace
 from helpers.display import progress
-from helpers.load import load
+from helpers.events import during
 
 BEFORE = "before"  # the name of the time before the first step
 
@@ -63,22 +62,18 @@ def change_under_load(
     if not asked or not steps:
         raise ValueError("There must be something to ask, and at least one step.")
     taken = []  # name, when it began, how long it took
-    with ExitStack() as stack:
-        loads = {
-            name: stack.enter_context(
-                load(arrivals="constant", seconds=None, timeout=timeout, **options)
-            )
-            for name, options in asked.items()
-        }
+
+    def take(_: dict[str, float]) -> None:
         with progress() as line:
-            time.sleep(pace.seconds(pause))
             for step, do in steps.items():
+                if taken:
+                    time.sleep(pace.seconds(pause))
                 line.show(f"under load: {step}")
                 began = time.time()
                 do()
                 taken.append((step, began, time.time() - began))
-                time.sleep(pace.seconds(pause))
-    results = {name: each.result() for name, each in loads.items()}
+
+    results = during(take, asked, pause=pause, timeout=timeout).requests
     table = pd.concat([result.assign(asked=name) for name, result in results.items()])
     table = table.sort_values("start", ignore_index=True)
     client = sum(sum(result.attrs["client"].values()) for result in results.values())

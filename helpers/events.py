@@ -70,6 +70,7 @@ def during(
     doors: Mapping[str, Mapping[str, Any]],
     *,
     rate: float = 20,
+    pause: float = 2,
     timeout: float = 10,
 ) -> Event:
     """Ask at every door at a constant rate (an open loop) before, while and after it happens.
@@ -80,9 +81,12 @@ def during(
         Lets it happen, and comes back when it is over. It takes a dict, in which it may note when
         something else was the case: ``marks["a new one started"] = time.time()``.
     doors : dict of str to dict
-        For each name what `load` takes to send a request: ``{"url": ..., "json": ...}``.
+        For each name what `load` takes to send a request: ``{"url": ..., "json": ...}``, and its
+        ``rate`` if it has one of its own.
     rate : float
         Requests per second and door.
+    pause : float
+        Seconds of load before it happens and after, shorter in quick pace.
     timeout : float
         Seconds after which a client gives up on a request.
 
@@ -97,18 +101,17 @@ def during(
     >>> lost.table                                                          # doctest: +SKIP
     """
     marks: dict[str, float] = {}
+    constant: dict[str, Any] = {"arrivals": "constant", "seconds": None, "timeout": timeout}
     with contextlib.ExitStack() as stack:
         clients = {
-            door: stack.enter_context(
-                load(**request, arrivals="constant", rate=rate, seconds=None, timeout=timeout)
-            )
+            door: stack.enter_context(load(**constant, **{"rate": rate, **request}))
             for door, request in doors.items()
         }
-        time.sleep(pace.seconds(2))
+        time.sleep(pace.seconds(pause))
         marks["begins"] = time.time()
         happening(marks)
         marks["ends"] = time.time()
-        time.sleep(pace.seconds(2))
+        time.sleep(pace.seconds(pause))
     return Event({door: each.result() for door, each in clients.items()}, marks)
 
 

@@ -8,7 +8,7 @@ import pytest
 from fake_load import Clock, FakeLoad, rows
 from timed_server import timed_server
 
-from helpers import changes
+from helpers import changes, events
 from helpers.changes import change_under_load
 
 CLOCK = Clock()
@@ -19,7 +19,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeLoad]:
     """Loads by URL, each with ten requests in its first second; the clock is theirs."""
     loads: dict[str, FakeLoad] = {}
     CLOCK.now = 100.0
-    monkeypatch.setattr(changes, "time", CLOCK)
+    for room in (changes, events):
+        monkeypatch.setattr(room, "time", CLOCK)
     monkeypatch.setattr("helpers.pace.seconds", lambda full: full)
 
     def result() -> pd.DataFrame:
@@ -32,7 +33,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeLoad]:
         loads[url] = FakeLoad(result)
         return loads[url]
 
-    monkeypatch.setattr(changes, "load", load)
+    monkeypatch.setattr(events, "load", load)
     return loads
 
 
