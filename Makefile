@@ -19,10 +19,11 @@ help: ## this list
 lab: $(STAMP) ## JupyterLab, at the first notebook
 	$(PY) -m jupyterlab notebooks/01_install.ipynb
 
-# The outputs that the tests compare are those of the models in models/.
+# The outputs that the tests compare are those of the models in models/. A machine that others use
+# too may stall in the middle of a test: it gets another try, and pytest says which one needed it.
 test: export TUTORIAL_MODELS := offline
 test: $(STAMP) ## all tests: of helpers/, and every notebook's outputs against a quick run
-	$(PY) -m pytest tests -n 2 --dist loadfile
+	$(PY) -m pytest tests -n 2 --dist loadfile --reruns 2 -rR
 	$(PY) -m pytest --nbval notebooks/
 
 full: export TUTORIAL_PACE := full

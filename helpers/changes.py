@@ -61,7 +61,7 @@ def change_under_load(
     """
     if not asked or not steps:
         raise ValueError("There must be something to ask, and at least one step.")
-    taken = []  # name, when it began, how long it took
+    taken: list[tuple[str, float, float]] = []  # name, when it began, how long it took
 
     def take(_: dict[str, float]) -> None:
         with progress() as line:
