@@ -4,11 +4,12 @@ VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 EXTRAS := $(patsubst %.txt,build/%/.installed,$(wildcard extras/*.txt))
+PEERS := $(patsubst %.txt,build/%/.installed,$(wildcard peers/*.txt))
 
 # mlserver 1.7.1 needs a Python below 3.13, ray 2.55.1 one from 3.10 on.
 FITS  := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 
-.PHONY: help lab test full tour outputs badges install extras constraints lint clean remake
+.PHONY: help lab test full tour outputs benchmark peers badges install extras constraints lint clean remake
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -20,11 +21,13 @@ lab: $(STAMP) ## JupyterLab, at the first notebook
 	$(PY) -m jupyterlab notebooks/01_install.ipynb
 
 # The outputs that the tests compare are those of the models in models/. A machine that others use
-# too may stall in the middle of a test: it gets another try, and pytest says which one needed it.
+# too may stall in the middle of a test: it gets another try, a notebook as a whole, and pytest's
+# reports say which one needed it.
 test: export TUTORIAL_MODELS := offline
 test: $(STAMP) ## all tests: of helpers/, and every notebook's outputs against a quick run
 	$(PY) -m pytest tests -n 2 --dist loadfile --reruns 2 -rR
-	$(PY) -m pytest --nbval notebooks/
+	$(PY) -m pytest --nbval notebooks/ || \
+	    { again=$$($(PY) -m tools.notebooks failed) && $(PY) -m pytest --nbval $$again; }
 
 full: export TUTORIAL_PACE := full
 full: $(STAMP) ## the notebooks in full pace, one at a time, and how their findings differ from the stored
@@ -36,6 +39,12 @@ tour: $(STAMP) ## run all notebooks; executed copies and one HTML page in build/
 
 outputs: $(STAMP) ## run notebooks and store the new outputs in them (NOTEBOOKS="02 05" for some)
 	$(PY) -m tools.notebooks outputs $(NOTEBOOKS)
+
+benchmark: peers ## `make peers`, then notebook 14 in full pace: outputs, findings and the README's picture
+	$(PY) -m tools.notebooks outputs 14
+
+peers: $(STAMP) $(PEERS) ## measure other servers beside the limit; goes on where it was interrupted
+	$(PY) -m tools.peers
 
 badges: $(STAMP) ## write the repository's name of pyproject.toml into all badges and links
 	$(PY) -m tools.badges
@@ -81,7 +90,7 @@ $(STAMP): requirements.txt constraints.txt pyproject.toml
 	@$(make_venv)
 	@[ -x $(UV) ] || $(PY) -m pip install -q -c constraints.txt uv
 	@echo "Installing into $(VENV): 5 GB, or 8 GB with CUDA. It takes some minutes, and happens once."
-	@$(if $(BACKEND),$(install_torch))
+	@$(if $(BACKEND),$(call install_torch,$(PY)))
 	@$(UV) pip install --python $(PY) --compile-bytecode -r requirements.txt || { \
 	    echo "uv could not do it (see above). Now by pip, which may know another package index."; \
 	    $(PY) -m pip install -r requirements.txt; }
@@ -89,17 +98,18 @@ $(STAMP): requirements.txt constraints.txt pyproject.toml
 
 define install_torch
 	echo "First $(TORCH) in its $(BACKEND) build: no NVIDIA GPU was found, or you asked for it."; \
-	$(UV) pip install --python $(PY) --compile-bytecode --torch-backend $(BACKEND) -c constraints.txt $(TORCH) || { \
+	$(UV) pip install --python $(1) --compile-bytecode --torch-backend $(BACKEND) -c constraints.txt $(TORCH) || { \
 	    echo "PyTorch's own index does not answer (see above). pip takes the build that it finds," \
 	         "most likely the one with CUDA, which works as well."; \
-	    $(PY) -m pip install -c constraints.txt $(TORCH); }
+	    $(1) -m pip install -c constraints.txt $(TORCH); }
 endef
 
-# A small environment beside the usual one, with the same Python.
+# An environment beside the usual one, with the same Python, and the same PyTorch if it needs any.
 build/%/.installed: %.txt $(STAMP)
 	@echo "Installing $< into build/$*"
 	@rm -rf build/$*
 	@$(UV) venv --quiet --seed --python $(PY) build/$*
+	@$(if $(and $(BACKEND),$(shell grep ^torch $<)),$(call install_torch,build/$*/bin/python))
 	@$(UV) pip install --quiet --python build/$*/bin/python -r $< || \
 	    build/$*/bin/python -m pip install -r $<
 	@touch $@

@@ -176,5 +176,5 @@ def test_nothing_is_installed_where_the_servers_have_an_environment(make: Make) 
 def test_help_names_every_target(make: Make) -> None:
     (make.path / "awk").symlink_to(str(shutil.which("awk")))
     printed = make("help").stdout
-    targets = "lab test tour outputs badges install extras constraints lint".split()
+    targets = "lab test tour outputs benchmark peers badges install extras constraints lint".split()
     assert [name for name in targets if f"make {name} " not in printed] == []

@@ -1,6 +1,8 @@
 """What `make tour`, `make outputs` and `make badges` do, on a repository of two small notebooks."""
 
 import doctest
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -58,6 +60,19 @@ def test_tour_goes_on_after_a_failure(root: Path, capsys: pytest.CaptureFixture[
     page = (root / "build" / "tour.html").read_text(encoding="utf-8")
     assert page.index("Say hello") < page.index("Hello one") < page.index("ZeroDivisionError")
     assert (root / "notebooks" / "01_good.ipynb").read_bytes() == before
+
+
+def test_a_notebook_that_failed_in_a_test_is_named(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert notebooks.main(["failed"]) == 1  # pytest has not run
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "notebooks"],
+        cwd=root,
+        capture_output=True,
+    )
+    assert notebooks.main(["failed"]) == 0
+    assert capsys.readouterr().out == "\nnotebooks/02_bad.ipynb\n"
 
 
 def test_findings_of_a_stored_run_are_in_the_readme(root: Path) -> None:

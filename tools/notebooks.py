@@ -3,12 +3,13 @@
     python -m tools.notebooks tour             # copies with outputs and one HTML page in build/
     python -m tools.notebooks outputs 02 05    # new outputs in place; all notebooks if none named
     python -m tools.notebooks findings         # what the last run found, beside what is stored
+    python -m tools.notebooks failed           # which notebooks failed in the last run of pytest
 
 Needs nbclient, nbconvert and nbformat, which a notebook's own kernel does without.
 """
 
 import argparse
-import base64
+import json
 import os
 import re
 import sys
@@ -21,14 +22,14 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from helpers.display import show
-from helpers.results import compare_runs, read
+from helpers.results import compare_runs, read, stored
 from tools.readme import with_findings
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
-README_PICTURE = ROOT / "notebooks" / "processes.png"
+README_PICTURE = ROOT / "notebooks" / "throughput.svg"
 
 _FOLDERS = r"/(?:home|root|Users|tmp|var|private|opt|usr|mnt|srv|content|workspaces)/"
 
@@ -129,12 +130,12 @@ def machine_paths(notebook: "NotebookNode") -> list[str]:
     return sorted({match for text in texts for match in re.findall(path, text)})
 
 
-def readme_picture(notebook: "NotebookNode") -> bytes | None:
-    """Return the PNG of the cell tagged ``readme-picture``; None if there is no such cell."""
+def readme_picture(notebook: "NotebookNode") -> str | None:
+    """Return the SVG of the cell tagged ``readme-picture``; None if there is no such cell."""
     for cell in code_cells(notebook):
         if "readme-picture" in cell.metadata.get("tags", []):
-            [png] = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
-            return base64.b64decode(png)
+            [svg] = [o.data["image/svg+xml"] for o in cell.outputs if "data" in o]
+            return svg
     return None
 
 
@@ -205,7 +206,7 @@ def outputs(names: Sequence[str] = ()) -> int:
         else:
             write(path, nbformat.writes(notebook) + "\n")
             if picture := readme_picture(notebook):
-                README_PICTURE.write_bytes(picture)
+                write(README_PICTURE, picture)
             found = path.parent / "work" / path.stem / "findings.json"
             if found.exists():
                 results = ROOT / "notebooks" / "results"
@@ -220,10 +221,10 @@ def outputs(names: Sequence[str] = ()) -> int:
 def compare_findings() -> None:
     """Print the findings of the last run, in full pace, beside the stored ones. Judges nothing."""
     tables = []
-    for stored in stored_findings():
-        now = ROOT / "notebooks" / "work" / stored.stem / "findings.json"
+    for old in stored_findings():
+        now = ROOT / "notebooks" / "work" / old.stem / "findings.json"
         if now.exists() and (found := read(now))["pace"] == "full":
-            tables.append(compare_runs(read(stored), found))
+            tables.append(compare_runs(read(old), found))
     if not tables:
         print("No notebook with findings was run in full pace since the last `make clean`.")
         return
@@ -232,9 +233,19 @@ def compare_findings() -> None:
     print(f"\n{table['within'].sum()} of {len(table)} numbers are about as they were stored.")
 
 
+def failed() -> bool:
+    """Print the notebooks of which a cell failed in pytest's last run; tell if there was none."""
+    cache = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
+    tests = json.loads(cache.read_text(encoding="utf-8")) if cache.exists() else {}
+    names = {test.partition("::")[0] for test in tests}
+    notebooks = sorted(name for name in names if name.endswith(".ipynb"))
+    print(*notebooks)
+    return not notebooks
+
+
 def stored_findings() -> list[Path]:
     """Return the files of findings that are stored with the notebooks."""
-    return sorted((ROOT / "notebooks" / "results").glob("*.json"))
+    return stored(ROOT / "notebooks" / "results")
 
 
 def _tidy(notebook: "NotebookNode") -> None:
@@ -278,6 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("tour").set_defaults(run=lambda chosen: tour())
     actions.add_parser("findings").set_defaults(run=lambda chosen: compare_findings())
+    actions.add_parser("failed").set_defaults(run=lambda chosen: failed())
     in_place = actions.add_parser("outputs")
     in_place.add_argument("names", nargs="*", help="how the notebooks' names begin: 02")
     in_place.set_defaults(run=lambda chosen: outputs(chosen.names))
