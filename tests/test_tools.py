@@ -13,6 +13,8 @@ from tools import badges, notebooks
 from tools.readme import with_findings
 
 README = """[run](https://colab.research.google.com/github/you/old/blob/main/notebooks/01_good.ipynb)
+<!-- verdict -->
+<!-- end of verdict -->
 <!-- findings -->
 | old |
 <!-- end of findings -->

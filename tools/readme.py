@@ -5,54 +5,45 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from helpers.results import findings
+from helpers.verdict import in_markdown, sentences, short_verdict
 
-_BLOCK = re.compile(r"(?<=<!-- findings -->\n).*?(?=<!-- end of findings -->)", re.DOTALL)
+FOLDER = "notebooks/"
 
 
 def with_findings(text: str, stored: Iterable[Path]) -> str:
-    """Put the headlines among the stored findings into the README, between its two comments.
+    """Put the verdict and the headlines among the stored findings into the README.
 
     Parameters
     ----------
     text : str
-        The README.
+        The README, with two pairs of comments between which they go.
     stored : iterable of Path
         The files of findings.
 
     Returns
     -------
     str
-        The README with a new table, grouped by notebook: the better side in bold, where that is
-        earned. As it was, if there are no findings.
+        The README with a new verdict, in which what does not hold is struck out, and a new table,
+        in which the better side is in bold. As it was, if there are no findings.
 
     Raises
     ------
     ValueError
-        If the README does not say where the table goes.
+        If the README does not say where one of them goes.
     """
     files = list(stored)
     if not files or (table := findings(*files)).empty:
         return text
-    if not _BLOCK.search(text):
-        raise ValueError(
-            "The README needs two lines, <!-- findings --> and <!-- end of findings -->, between "
-            "which the table goes."
-        )
-    lines, notebook = ["| | MLServer | Ray Serve | |", "|---|---|---|---|"], ""
-    for row in table[table["headline"]].to_dict("records"):
-        if row["notebook"] != notebook:
-            notebook = row["notebook"]
-            number, _, topic = notebook.partition("_")
-            title = f"{number} {topic.replace('_', ' ')}"
-            lines.append(f"| [**{title}**](notebooks/{notebook}.ipynb) | | | |")
-        unit, question = row["unit"], row["question"]
-        if unit and not re.search(rf"(?<!\w){re.escape(unit)}(?![\w/])", question):
-            question += f" ({unit})"
-        if row["better"]:
-            row[row["better"]] = f"**{row[row['better']]}**"
-        cells = [question, row["MLServer"], row["Ray Serve"], row["compared"]]
-        escaped = [cell.replace("|", "\\|") for cell in cells]  # would end the cell
-        lines.append(f"| {' | '.join(escaped)} |")
+    choices = [sentence for sentence in sentences() if sentence.choose != "either"]
+    text = _put(text, "verdict", short_verdict(table, choices, FOLDER))
     machines = sorted(set(table.attrs["machine"].values()))
-    block = "\n".join([*lines, "", f"Measured on {' and '.join(machines)}.", ""])
-    return _BLOCK.sub(lambda _: block, text)
+    rows = in_markdown(table[table["headline"]], FOLDER)
+    return _put(text, "findings", f"{rows}\n\nMeasured on {' and '.join(machines)}.")
+
+
+def _put(text: str, name: str, block: str) -> str:
+    """Put a block between the two comments of its name."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    if not (place := re.search(f"(?<={begin}).*?(?={end})", text, re.DOTALL)):
+        raise ValueError(f"The README needs two lines, {begin.strip()} and {end}.")
+    return f"{text[: place.start()]}{block}\n{text[place.end() :]}"
