@@ -62,9 +62,10 @@ constraints: ## remake constraints.txt from requirements.txt and pyproject.toml
 	grep '^#' constraints.txt | cat - build/resolved.txt > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(STAMP) ## ruff, mypy and codespell
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	$(PY) -m codespell_lib
 
 clean: ## remove the environment, build/ and caches
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache notebooks/work
