@@ -22,7 +22,7 @@ class Noop:
 
 @bentoml.service(name="t5", **SETTINGS)
 class T5:
-    """Two tokens more."""
+    """Eight tokens more."""
 
     def __init__(self) -> None:
         from fixed_work import Model
@@ -31,5 +31,5 @@ class T5:
 
     @bentoml.api(batchable=True, max_batch_size=16)
     def t5(self, tokens: list[list[int]]) -> list[list[int]]:
-        """Two tokens for each row: the rows of all requests that share a batch."""
+        """Eight tokens for each row: the rows of all requests that share a batch."""
         return self.model.generate(tokens)

@@ -29,5 +29,5 @@ else:
 
     @app.post("/t5")
     async def t5(body: Tokens) -> Tokens:
-        """Two tokens more."""
+        """Eight tokens more."""
         return Tokens(tokens=await generate(body.tokens))

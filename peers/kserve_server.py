@@ -35,7 +35,7 @@ class Noop(Model):
 
 
 class T5(Noop):
-    """Two tokens more."""
+    """Eight tokens more."""
 
     def __init__(self, name: str) -> None:
         import fixed_work
@@ -45,7 +45,7 @@ class T5(Noop):
         super().__init__(name)
 
     async def generate(self, tokens: list[int]) -> list[int]:
-        """Two tokens for the row."""
+        """Eight tokens for the row."""
         return await self.batches(tokens)
 
 

@@ -26,7 +26,7 @@ class Noop(litserve.LitAPI):
 
 
 class T5(Noop):
-    """Two tokens more, for all rows of a batch."""
+    """Eight tokens more, for all rows of a batch."""
 
     def setup(self, device: str) -> None:
         """Load the model, in the process that calls it."""
@@ -35,7 +35,7 @@ class T5(Noop):
         self.model = Model()
 
     def predict(self, tokens: Any) -> Any:
-        """Two tokens for each row."""
+        """Eight tokens for each row."""
         return self.model.generate(tokens)
 
     def batch(self, inputs: list[Any]) -> list[Any]:
@@ -52,7 +52,8 @@ if __name__ == "__main__":
         api: litserve.LitAPI = Noop(api_path="/noop")
     else:
         api = T5(api_path="/t5", max_batch_size=16, batch_timeout=2)
-    server = litserve.LitServer(api, accelerator="cpu")
+    # for hundreds of requests per second, say its makers
+    server = litserve.LitServer(api, accelerator="cpu", fast_queue=True)
     server.run(
         host="127.0.0.1",
         port=int(os.environ["PORT"]),

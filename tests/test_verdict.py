@@ -58,8 +58,7 @@ def test_a_finding_that_is_missing_says_nothing() -> None:
 def test_a_sentence_that_holds_is_shown_with_its_notebooks() -> None:
     shown = verdict(table(FASTER, ALIKE), [sentence("MLServer", "no difference")])
     assert shown == (
-        "**Choose MLServer when**\n\n"
-        "- … *it rains.* It is *dry* there. ([06](06_batching.ipynb))"
+        "**Choose MLServer when**\n\n- … *it rains.* It is *dry* there. ([06](06_batching.ipynb))"
     )
 
 

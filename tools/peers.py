@@ -42,7 +42,7 @@ BATCH = 16
 USERS = {"no-op": 8, "t5": BATCH}
 PATHS = {"no-op": "noop", "t5": "t5"}
 SECONDS = {"no-op": 5, "t5": 10}
-WARM_UP = {"no-op": 2, "t5": 3}
+WARM_UP = {"no-op": 1, "t5": 3}
 VARIABLES = {
     "PYTHONPATH": str(PROGRAMS),
     "BENTOML_DO_NOT_TRACK": "True",
@@ -87,7 +87,7 @@ class Peer:
     form: Callable[[list[int]], Any] = lambda tokens: {"tokens": tokens}
 
 
-OURS, ITS_OWN = "batches by peers/batches.py", "its own batches"
+OURS, ITS_OWN = "batches by peers/batches.py, which wait 2 s", "its own batches"
 LIMIT = Peer(
     "the limit",
     "",
