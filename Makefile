@@ -5,11 +5,12 @@ PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 EXTRAS := $(patsubst %.txt,build/%/.installed,$(wildcard extras/*.txt))
 PEERS := $(patsubst %.txt,build/%/.installed,$(wildcard peers/*.txt))
+SITE  := build/site
 
 # mlserver 1.7.1 needs a Python below 3.13, ray 2.55.1 one from 3.10 on.
 FITS  := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 
-.PHONY: help lab test full tour outputs benchmark peers badges install extras constraints lint clean remake
+.PHONY: help lab test full tour site outputs benchmark peers badges install extras constraints lint clean remake
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -36,6 +37,16 @@ full: $(STAMP) ## the notebooks in full pace, one at a time, and how their findi
 
 tour: $(STAMP) ## run all notebooks; executed copies and one HTML page in build/
 	$(PY) -m tools.notebooks tour
+
+# All of it anew: the pages are made from more files than Sphinx knows of. It finds them in one folder.
+site: $(SITE)/requirements/.installed $(SITE)/static/mermaid.min.js ## the web site and its tests, from the stored outputs; it is in build/site/html
+	@rm -rf $(SITE)/html $(SITE)/doctrees $(SITE)/pages
+	@mkdir -p $(SITE)/pages/notebooks
+	@cp site/*.md $(SITE)/pages
+	@cp notebooks/*.ipynb notebooks/*.svg $(SITE)/pages/notebooks
+	$(SITE)/requirements/bin/python -m sphinx --quiet --fail-on-warning --jobs auto \
+	    --conf-dir site --doctree-dir $(SITE)/doctrees $(SITE)/pages $(SITE)/html
+	$(SITE)/requirements/bin/python -m pytest -q -rs -o addopts= tests/test_site.py
 
 outputs: $(STAMP) ## run notebooks and store the new outputs in them (NOTEBOOKS="02 05" for some)
 	$(PY) -m tools.notebooks outputs $(NOTEBOOKS)
@@ -89,7 +100,7 @@ BACKEND  := $(or $(UV_TORCH_BACKEND),$(if $(CPU_ONLY)$(COLAB_RELEASE_TAG),cpu))
 # Made last, so that an interrupted install is taken up again by the next make.
 $(STAMP): requirements.txt constraints.txt pyproject.toml
 	@$(make_venv)
-	@[ -x $(UV) ] || $(PY) -m pip install -q -c constraints.txt uv
+	@$(get_uv)
 	@echo "Installing into $(VENV): 5 GB, or 8 GB with CUDA. It takes some minutes, and happens once."
 	@$(if $(BACKEND),$(call install_torch,$(PY)))
 	@$(UV) pip install --python $(PY) --compile-bytecode -r requirements.txt || { \
@@ -105,14 +116,29 @@ define install_torch
 	    $(1) -m pip install -c constraints.txt $(TORCH); }
 endef
 
-# An environment beside the usual one, with the same Python, and the same PyTorch if it needs any.
-build/%/.installed: %.txt $(STAMP)
+get_uv = [ -x $(UV) ] || $(PY) -m pip install -q -c constraints.txt uv
+
+# An environment beside the usual one, with the same Python, and the same PyTorch if it needs any;
+# it does not need the 5 GB of that one.
+build/%/.installed: %.txt | $(PY)
+	@$(get_uv)
 	@echo "Installing $< into build/$*"
 	@rm -rf build/$*
 	@$(UV) venv --quiet --seed --python $(PY) build/$*
 	@$(if $(and $(BACKEND),$(shell grep ^torch $<)),$(call install_torch,build/$*/bin/python))
 	@$(UV) pip install --quiet --python build/$*/bin/python -r $< || \
 	    build/$*/bin/python -m pip install -r $<
+	@touch $@
+
+$(PY):
+	@$(make_venv)
+
+# What draws the site's diagrams: a page that fetched it elsewhere would tell others who reads it.
+MERMAID := 11.17.2
+$(SITE)/static/mermaid.min.js: Makefile
+	@mkdir -p $(@D)
+	npm pack --silent --pack-destination $(SITE) mermaid@$(MERMAID)
+	tar -xzf $(SITE)/mermaid-$(MERMAID).tgz -C $(@D) --strip-components 2 package/dist/mermaid.min.js
 	@touch $@
 
 # Running it is the only test of a Python: a pyenv shim may exist and not run, and Debian's may lack

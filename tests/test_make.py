@@ -173,8 +173,23 @@ def test_nothing_is_installed_where_the_servers_have_an_environment(make: Make) 
     assert not (make.folder / ".venv").exists()
 
 
+def test_a_small_environment_needs_no_servers(make: Make) -> None:
+    make.add("python3", REAL)
+    make.add("uv", 'echo "uv $@"; [ "$1" != venv ] || "$CP" -R "$TEMPLATE" build/site/requirements')
+    for folder in ["site", "build/site"]:
+        (make.folder / folder).mkdir(parents=True)
+    (make.folder / "site" / "requirements.txt").write_text("sphinx==1.2.3\n")
+    printed = make("build/site/requirements/.installed").stdout
+    assert "--python .venv/bin/python build/site/requirements\n" in printed
+    assert "-r site/requirements.txt" in printed and "torch" not in printed
+    assert (make.folder / "build" / "site" / "requirements" / ".installed").exists()
+    assert not (make.folder / ".venv" / ".installed").exists()
+
+
 def test_help_names_every_target(make: Make) -> None:
     (make.path / "awk").symlink_to(str(shutil.which("awk")))
     printed = make("help").stdout
-    targets = "lab test tour outputs benchmark peers badges install extras constraints lint".split()
+    targets = (
+        "lab test tour site outputs benchmark peers badges install extras constraints lint".split()
+    )
     assert [name for name in targets if f"make {name} " not in printed] == []
