@@ -72,9 +72,9 @@ class Sentence:
         return ", ".join(link(notebook, folder) for notebook in notebooks)
 
 
-def sentences(file: Path = FILE) -> list[Sentence]:
+def sentences() -> list[Sentence]:
     """Read the sentences of the verdict, whether they hold or not."""
-    return [Sentence(**each) for each in yaml.safe_load(file.read_text(encoding="utf-8"))]
+    return [Sentence(**each) for each in yaml.safe_load(FILE.read_text(encoding="utf-8"))]
 
 
 def verdict(table: pd.DataFrame, chosen: Iterable[Sentence]) -> str:

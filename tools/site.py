@@ -23,6 +23,7 @@ GROUPS = {"The tour": range(1, 6), "The comparison": range(6, 15), "The decision
 _BADGE = re.compile(r"\[!\[([^]]+)\]\(https:[^)]+\)\](?=\()")
 _DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+_TO_NOTEBOOK = re.compile(r"\]\((\d\d_\w+)\.ipynb")  # Sphinx does not look into outputs
 _LINK = re.compile(r"\]\(([^():#\s]+)(#[^)\s]*)?\)")
 
 
@@ -142,6 +143,9 @@ def _notebook(name: str, notebook: dict[str, Any]) -> dict[str, Any]:
     heading = ""
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
+        for output in cell.get("outputs", []):
+            if markdown := "".join(output.get("data", {}).get("text/markdown", "")):
+                output["data"]["text/markdown"] = _TO_NOTEBOOK.sub(r"](\1.html", markdown)
         if cell["cell_type"] == "markdown":
             cell["source"] = for_the_web(source, "notebooks")
             heading = [heading, *re.findall(r"^#+ (.+)", _FENCE.sub("", source), re.M)][-1]
