@@ -31,7 +31,7 @@ RUN = START / "work"
 """Where the notebooks' own folders are; a run leaves its findings in them."""
 
 STORED = Path(__file__).resolve().parent.parent / "notebooks" / "results"
-"""The findings that belong to the outputs stored in the notebooks, and other long measurements."""
+"""The findings that belong to the outputs stored in the notebooks."""
 
 KEYWORDS = [*SIDES, "unit", "how", "better", "ratio", "headline"]
 ENOUGH = 4  # numbers a side: ranges that do not overlap are then chance in one of 35 cases only
@@ -167,12 +167,6 @@ def read(file: Path) -> dict[str, Any]:
     return content
 
 
-def stored(folder: Path) -> list[Path]:
-    """Return the files of findings in a folder, not those that hold a list of something else."""
-    files = sorted(folder.glob("*.json"))
-    return [file for file in files if file.read_text(encoding="utf-8").startswith("{")]
-
-
 def findings(*files: Path) -> pd.DataFrame:
     """Collect what was found out.
 
@@ -193,7 +187,7 @@ def findings(*files: Path) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     machines: dict[str, str] = {}
-    for file in files or [*RUN.glob("*/findings.json"), *stored(STORED)]:
+    for file in files or [*RUN.glob("*/findings.json"), *STORED.glob("*.json")]:
         content = read(file)
         name = content["findings"][0]["notebook"]
         if content["pace"] == "full" and name not in machines:

@@ -121,8 +121,8 @@ def test_picture_of_the_readme_is_an_output_of_a_notebook() -> None:
 
 
 def test_findings_in_the_readme_are_those_stored_with_the_notebooks() -> None:
-    recording = {path.stem for path in find() if "record(" in path.read_text("utf-8")}
-    assert {path.stem for path in stored_findings()} == recording
+    stored = {path.stem for path in stored_findings()}
+    assert stored == {path.stem for path in find() if "record(" in path.read_text("utf-8")}
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text == with_findings(text, stored_findings()), "run `make outputs`"
     assert findings(*stored_findings())["headline"].sum() <= 12  # what a reader reads

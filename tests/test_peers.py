@@ -37,7 +37,7 @@ NOOP = '{"tokens":[100,101,102,103]}'
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A place for results and environments in which there is none."""
-    monkeypatch.setattr(peers, "STORED", tmp_path / "results" / "14_peers.json")
+    monkeypatch.setattr(peers, "STORED", tmp_path / "results" / "peers.json")
     monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path / "build")
     return tmp_path
 

@@ -76,6 +76,17 @@ def test_a_picture_is_described_by_the_heading_above_it() -> None:
     assert shown["metadata"]["myst"]["html_meta"]["property=og:description"] == "try it."
 
 
+def test_what_a_cell_shows_as_markdown_leads_to_pages() -> None:
+    output = v4.new_output("display_data", {"text/markdown": "[07](07_replicas.ipynb#Tuned)"})
+    cells = [
+        v4.new_markdown_cell("# Try\n\n**What you'll do:** try it."),
+        v4.new_code_cell("1", outputs=[output]),
+    ]
+    shown = json.loads(page("notebooks/99_try", nbformat.writes(v4.new_notebook(cells=cells))))
+    told = shown["cells"][1]["outputs"][0]["data"]["text/markdown"]
+    assert told == "[07](07_replicas.html#Tuned)"
+
+
 def test_the_first_page_is_the_readme_up_to_its_findings() -> None:
     text = first_screen()
     assert text.startswith("# ") and "](#" not in text and "badge" not in text

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from helpers.display import show
-from helpers.results import compare_runs, read, stored
+from helpers.results import compare_runs, read
 from tools.readme import with_findings
 
 if TYPE_CHECKING:
@@ -221,10 +221,10 @@ def outputs(names: Sequence[str] = ()) -> int:
 def compare_findings() -> None:
     """Print the findings of the last run, in full pace, beside the stored ones. Judges nothing."""
     tables = []
-    for old in stored_findings():
-        now = ROOT / "notebooks" / "work" / old.stem / "findings.json"
+    for stored in stored_findings():
+        now = ROOT / "notebooks" / "work" / stored.stem / "findings.json"
         if now.exists() and (found := read(now))["pace"] == "full":
-            tables.append(compare_runs(read(old), found))
+            tables.append(compare_runs(read(stored), found))
     if not tables:
         print("No notebook with findings was run in full pace since the last `make clean`.")
         return
@@ -245,7 +245,7 @@ def failed() -> bool:
 
 def stored_findings() -> list[Path]:
     """Return the files of findings that are stored with the notebooks."""
-    return stored(ROOT / "notebooks" / "results")
+    return sorted((ROOT / "notebooks" / "results").glob("*.json"))
 
 
 def _tidy(notebook: "NotebookNode") -> None:

@@ -6,7 +6,7 @@
 `make peers` first makes an environment for each, build/peers/NAME, from peers/NAME.txt. What they
 run is in peers/. The numbers of a run are collected in build/peers/, so that one that was
 interrupted goes on where it was; those of a whole run in full pace then go to
-notebooks/results/14_peers.json.
+notebooks/results/peers/.
 
 A peer and the limit are measured in turn. For the no-op the limit is uvicorn and Starlette alone,
 for t5 the bare model in batches of 16, both in the main environment. So a peer's share of the limit
@@ -36,7 +36,7 @@ from tools.notebooks import ROOT, write
 
 PROGRAMS = ROOT / "peers"
 ENVIRONMENTS = ROOT / "build" / "peers"
-STORED = ROOT / "notebooks" / "results" / "14_peers.json"
+STORED = ROOT / "notebooks" / "results" / "peers" / "14_performance.json"
 
 TOKENS = [100, 101, 102, 103]
 BATCH = 16
