@@ -11,7 +11,7 @@ import pandas as pd
 from helpers import pace
 from helpers.display import progress
 from helpers.load import Load
-from helpers.measure import summary
+from helpers.measure import LATE, LATE_SHARE
 
 T = TypeVar("T")
 
@@ -105,8 +105,9 @@ class Capacity:
         By what factor a rate differs from the next one: 1.1 for 10 %.
     tried : pandas.DataFrame
         One row per load, in the order in which they were made: ``rate``, ``requests``, ``share in
-        time``, ``p50`` and ``slowest`` (ms, of good answers), and whether it ``met`` the limit. Of
-        a load that ended with too many requests under way, only the rate is known.
+        time``, ``p50`` and ``slowest`` (ms, of good answers), ``late`` (the share of requests that
+        the client sent too late), and whether it ``met`` the limit. Of a load that ended with too
+        many requests under way, only the rate is known.
     """
 
     rate: float
@@ -115,14 +116,26 @@ class Capacity:
     step: float
     tried: pd.DataFrame
 
+    @property
+    def by_client(self) -> bool:
+        """Whether the client was too slow for the lowest rate that was too much.
+
+        What the server would do with it is then not known.
+        """
+        failed = self.tried[~self.tried["met"]].sort_values("rate")
+        return bool((failed["late"].head(1) > LATE_SHARE).any())
+
     def __repr__(self) -> str:
         how = f"requests/s with {100 * self.share:g} % within {self.latency:g} ms"
         too_much = self.tried.loc[~self.tried["met"], "rate"].min()
+        whom = " for the client" if self.by_client else ""
         if math.isnan(self.rate):
             return f"less than {_number(too_much)} {how} (nothing below that was tried)"
         if math.isnan(too_much):
             return f"{_number(self.rate)} {how} (nothing above that was tried)"
-        return f"{_number(self.rate)} {how} (the next step, {_number(too_much)}, was too much)"
+        return (
+            f"{_number(self.rate)} {how} (the next step, {_number(too_much)}, was too much{whom})"
+        )
 
 
 def capacity(
@@ -137,7 +150,9 @@ def capacity(
     """Find the highest rate that a server answers in time: its *goodput* under a limit.
 
     The rates are ``start * step**k``: first every doubling, up or down, until one is too much and
-    one is not, then the middle between these two until they are neighbours.
+    one is not, then the middle between these two until they are neighbours. A latency counts from
+    when a request was due. So a client that is late can hide what a server bears, but not give it
+    more; where it may have, `Capacity.by_client` says so.
 
     Parameters
     ----------
@@ -164,8 +179,7 @@ def capacity(
     Raises
     ------
     ValueError
-        If a number makes no sense; if a load is a closed loop or has no request; or if the client
-        was too slow for a rate (see `summary`), so that nothing is known of the server.
+        If a number makes no sense, or if a load is a closed loop or has no request.
     RuntimeError
         If a load could not be made.
 
@@ -219,10 +233,9 @@ def _try(run: Callable[[float], Load], rate: float, latency: float, share: float
     except RuntimeError as error:
         if "under way at a time" not in str(error) or rate < 1:  # so many cannot be the server's
             raise
-        return {"rate": rate, "requests": None, "met": False}
+        return {"rate": rate, "requests": None, "late": 0.0, "met": False}
     if requests.attrs.get("arrivals") == "closed":
         raise ValueError('A closed loop has no rate: pass arrivals="constant" and rate= to load.')
-    summary(requests)  # complains of a client that was too slow
     if requests.empty:
         raise ValueError(f"A load of {_number(rate)} requests/s had no request: make it longer.")
     good = requests.loc[requests["error"] == "", "latency"]
@@ -233,6 +246,7 @@ def _try(run: Callable[[float], Load], rate: float, latency: float, share: float
         "share in time": in_time,
         "p50": good.median(),
         "slowest": good.max(),
+        "late": (requests["late"] > LATE).mean(),
         "met": bool(in_time >= share),
     }
 

@@ -1,5 +1,6 @@
-"""The headlines among the stored findings, and the verdict on them, are what the README shows."""
+"""The README shows the headlines among the stored findings, the verdict, and the times."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from helpers import results
 from helpers.results import record
 from helpers.verdict import Sentence
 from tools import readme
-from tools.readme import with_findings
+from tools.notebooks import ROOT, find
+from tools.readme import in_words, with_findings, with_time
 
 README = """before
 <!-- verdict -->
@@ -88,3 +90,36 @@ def test_a_readme_without_a_place_for_them_is_refused(name: str, stored: Path) -
     record("q", mlserver=1, ray_serve=2, how="h", headline=True)
     with pytest.raises(ValueError, match=f"needs two lines, <!-- {name} -->"):
         with_findings(README.replace(f"<!-- {name} -->", ""), [stored])
+
+
+@pytest.mark.parametrize(
+    "seconds, words",
+    [
+        (4, "a few seconds"),
+        (31, "a minute"),
+        (100, "two minutes"),
+        (900, "fifteen minutes"),
+        (1000, "a quarter of an hour"),
+        (2760, "three quarters of an hour"),
+        (9000, "an hour"),
+    ],
+)
+def test_a_time_is_told_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+def test_the_time_of_a_run_goes_into_the_readme_and_the_notebook() -> None:
+    rows = [f"| [0{n}](notebooks/0{n}_it.ipynb) | do it | two minutes | [Colab](x) |" for n in "12"]
+    new = with_time("\n".join(rows), "02_it", 500)
+    assert new.splitlines() == [rows[0], rows[1].replace("two", "eight")]
+    assert with_time(new, "02_it", 120).splitlines() == rows
+    need = "**What you'll need:** nothing but this notebook; about {}. Linux.\n\nabout a minute."
+    assert with_time(need.format("half an hour"), "02_it", 60) == need.format("a minute")
+
+
+def test_the_readme_says_of_each_notebook_the_time_that_the_notebook_says() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in find():
+        [row] = re.findall(rf"^.*\(notebooks/{path.name}\) \|.*\[Colab\].*$", text, re.MULTILINE)
+        time, first = row.split("|")[3].strip(), path.read_text(encoding="utf-8")
+        assert f"; about {time}." in first or time == "a few seconds", path.stem

@@ -23,7 +23,7 @@ import pandas as pd
 
 from helpers.display import show
 from helpers.results import compare_runs, read
-from tools.readme import with_findings
+from tools.readme import in_words, with_findings, with_time
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -193,10 +193,10 @@ def outputs(names: Sequence[str] = ()) -> int:
     import nbformat
 
     os.environ |= {"TUTORIAL_MODELS": "offline", "TUTORIAL_PACE": "full"}
-    refused = 0
+    refused, readme = 0, ROOT / "README.md"
     for path in find(names):
         print(f"{path.stem} ...", end=" ", flush=True)
-        notebook = nbformat.read(path, as_version=4)
+        notebook, begin = nbformat.read(path, as_version=4), time.monotonic()
         try:
             execute(notebook, path.parent)
             _tidy(notebook)
@@ -204,6 +204,9 @@ def outputs(names: Sequence[str] = ()) -> int:
             refused += 1
             print(f"left as it was: {error}")
         else:
+            took = time.monotonic() - begin
+            notebook.cells[0].source = with_time(notebook.cells[0].source, path.stem, took)
+            write(readme, with_time(readme.read_text(encoding="utf-8"), path.stem, took))
             write(path, nbformat.writes(notebook) + "\n")
             if picture := readme_picture(notebook):
                 write(README_PICTURE, picture)
@@ -212,8 +215,7 @@ def outputs(names: Sequence[str] = ()) -> int:
                 results = ROOT / "notebooks" / "results"
                 results.mkdir(exist_ok=True)
                 write(results / f"{path.stem}.json", found.read_text(encoding="utf-8"))
-            print("ok")
-    readme = ROOT / "README.md"
+            print(f"ok, {in_words(took)}")
     write(readme, with_findings(readme.read_text(encoding="utf-8"), stored_findings()))
     return refused
 

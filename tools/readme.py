@@ -1,4 +1,4 @@
-"""What the README says of the findings that are stored with the notebooks."""
+"""What the README says of the stored findings, and of how long a notebook takes."""
 
 import re
 from collections.abc import Iterable
@@ -8,6 +8,8 @@ from helpers.results import findings
 from helpers.verdict import in_markdown, sentences, short_verdict
 
 FOLDER = "notebooks/"
+COUNT = "no a two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+QUARTERS = ("no", "a quarter of an hour", "half an hour", "three quarters of an hour", "an hour")
 
 
 def with_findings(text: str, stored: Iterable[Path]) -> str:
@@ -39,6 +41,41 @@ def with_findings(text: str, stored: Iterable[Path]) -> str:
     machines = sorted(set(table.attrs["machine"].values()))
     rows = in_markdown(table[table["headline"]], FOLDER)
     return _put(text, "findings", f"{rows}\n\nMeasured on {' and '.join(machines)}.")
+
+
+def in_words(seconds: float) -> str:
+    """Say how long something takes, as one says it to a friend.
+
+    Parameters
+    ----------
+    seconds : float
+        At most an hour or so; more is not told apart.
+    """
+    if seconds < 30:
+        return "a few seconds"
+    minutes, words = round(seconds / 60), COUNT.split()
+    if minutes >= len(words):
+        return QUARTERS[min(round(minutes / 15), 4)]
+    return f"{words[max(minutes, 1)]} minute{'s' * (minutes > 1)}"
+
+
+def with_time(text: str, notebook: str, seconds: float) -> str:
+    """Put how long a notebook takes into its row of the README, or into its own first cell.
+
+    Parameters
+    ----------
+    text : str
+        One of the two.
+    notebook : str
+        The notebook's name, ``"06_batching"``.
+    seconds : float
+        How long it took.
+    """
+    known = [*(f"{word} minutes?" for word in COUNT.split()), *QUARTERS, "a few seconds"]
+    time, new = f"(?:{'|'.join(known)})", in_words(seconds)
+    row = rf"(\({FOLDER}{notebook}\.ipynb\) \|[^|\n]*\| ){time}(?= \|)"
+    text = re.sub(row, rf"\g<1>{new}", text)
+    return re.sub(rf"(\*\*What you'll need:\*\*.*; about ){time}(?=\.)", rf"\g<1>{new}", text)
 
 
 def _put(text: str, name: str, block: str) -> str:
