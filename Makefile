@@ -10,7 +10,7 @@ SITE  := build/site
 # mlserver 1.7.1 needs a Python below 3.13, ray 2.55.1 one from 3.10 on.
 FITS  := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 
-.PHONY: help lab test full tour site outputs benchmark peers badges install extras constraints lint clean remake
+.PHONY: help lab test full tour site outputs benchmark peers badges soak outdated audit links install extras constraints lint clean remake
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -46,7 +46,7 @@ site: $(SITE)/requirements/.installed $(SITE)/static/mermaid.min.js ## the web s
 	@cp notebooks/*.ipynb notebooks/*.svg $(SITE)/pages/notebooks
 	$(SITE)/requirements/bin/python -m sphinx --quiet --fail-on-warning --jobs auto \
 	    --conf-dir site --doctree-dir $(SITE)/doctrees $(SITE)/pages $(SITE)/html
-	$(SITE)/requirements/bin/python -m pytest -q -rs -o addopts= tests/test_site.py
+	$(SITE)/requirements/bin/python -m pytest -q -rs -o addopts= tests/test_site.py tests/test_links.py
 
 outputs: $(STAMP) ## run notebooks and store the new outputs in them (NOTEBOOKS="02 05" for some)
 	$(PY) -m tools.notebooks outputs $(NOTEBOOKS)
@@ -59,6 +59,19 @@ peers: $(STAMP) $(PEERS) ## measure other servers beside the limit; goes on wher
 
 badges: $(STAMP) ## write the repository's name of pyproject.toml into all badges and links
 	$(PY) -m tools.badges
+
+soak: $(STAMP) ## every notebook ten times, half beside a busy core (ROUNDS=, SEED=, NOTEBOOKS=)
+	$(PY) -m tools.soak $(NOTEBOOKS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
+
+outdated: $(STAMP) ## which pins could move, each tried alone (PINS="ray uvloop" for some)
+	$(if $(BACKEND),UV_TORCH_BACKEND=$(BACKEND)) $(PY) -m tools.outdated $(PINS)
+
+audit: $(STAMP) ## known weaknesses of the pinned versions
+	$(UV) tool run pip-audit@2.10.1 -r constraints.txt --no-deps --disable-pip --progress-spinner off
+
+links: $(SITE)/requirements/.installed ## do the links to other places lead anywhere?
+	$(SITE)/requirements/bin/python -m sphinx --quiet --builder linkcheck --conf-dir tools/links \
+	    --doctree-dir build/links/doctrees . build/links/checked
 
 # Where SERVER_PYTHON names an environment for the servers, there is nothing to install.
 install: $(if $(SERVER_PYTHON),,$(STAMP)) ## the environment in .venv, and nothing more
@@ -96,6 +109,13 @@ UV       := "$$(command -v uv || echo $(VENV)/bin/uv)"
 CPU_ONLY := $(shell [ "`uname -s`" = Linux ] && ! [ -e /dev/nvidia0 ] && ! command -v nvidia-smi && echo yes)
 TORCH    := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
 BACKEND  := $(or $(UV_TORCH_BACKEND),$(if $(CPU_ONLY)$(COLAB_RELEASE_TAG),cpu))
+
+# Colab tells uv of files that it does not have (googlecolab/colabtools#5237) and of its own Python.
+# A cell cannot draw uv's bars either; without them, uv says in lines what it downloads.
+ifneq ($(COLAB_RELEASE_TAG),)
+unexport UV_CONSTRAINT UV_BUILD_CONSTRAINT UV_SYSTEM_PYTHON
+export UV_NO_PROGRESS := 1
+endif
 
 # Made last, so that an interrupted install is taken up again by the next make.
 $(STAMP): requirements.txt constraints.txt pyproject.toml

@@ -123,12 +123,13 @@ def test_uv_fetches_a_python_where_there_is_none(make: Make) -> None:
 
 def test_on_colab_uv_is_installed_and_takes_the_cpu_build(make: Make) -> None:
     (make.path / "uv").rename(make.path / "uv-to-be")
-    make.add("uv-to-be", 'echo "uv $@"; [ "$1" != venv ] || "$CP" -R "$TEMPLATE" .venv')
+    said = "uv $@${UV_CONSTRAINT-, free}${UV_NO_PROGRESS+, no bars}"
+    make.add("uv-to-be", f'echo "{said}"; [ "$1" != venv ] || "$CP" -R "$TEMPLATE" .venv')
     make.add("python3", f'[ "$2" = pip ] || exit 1; /bin/ln -s uv-to-be "{make.path}/uv"')
-    printed = make("install", "COLAB_RELEASE_TAG=release").stdout
+    printed = make("install", "COLAB_RELEASE_TAG=release", "UV_CONSTRAINT=/nowhere").stdout
     assert "uv venv --python 3.12 --seed .venv" in printed
     assert "--torch-backend cpu -c constraints.txt torch==1.2.3" in printed
-    assert INSTALL in printed
+    assert f"{INSTALL}, free, no bars" in printed
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,6 @@ def test_a_small_environment_needs_no_servers(make: Make) -> None:
 def test_help_names_every_target(make: Make) -> None:
     (make.path / "awk").symlink_to(str(shutil.which("awk")))
     printed = make("help").stdout
-    targets = (
-        "lab test tour site outputs benchmark peers badges install extras constraints lint".split()
-    )
-    assert [name for name in targets if f"make {name} " not in printed] == []
+    targets = "lab test tour site outputs benchmark peers badges soak outdated audit links install "
+    targets += "extras constraints lint"
+    assert [name for name in targets.split() if f"make {name} " not in printed] == []

@@ -140,28 +140,6 @@ def test_readme_has_the_colab_badge_of_every_notebook_and_of_no_other() -> None:
     assert set(re.findall(r"/blob/main/notebooks/([\w.-]+)", readme)) == {p.name for p in find()}
 
 
-@pytest.mark.parametrize(
-    "path",
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *find()],
-    ids=lambda path: path.stem,
-)
-def test_links_to_files_of_the_repository_lead_somewhere(path: Path) -> None:
-    text = path.read_text(encoding="utf-8") if path.suffix == ".md" else prose(path)
-    for link in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text):
-        assert (path.parent / link).exists(), link
-
-
-@each_notebook
-def test_links_to_a_heading_lead_to_one(path: Path) -> None:
-    """Jupyter makes the anchor of a heading of its text, with a dash for each space."""
-    for name, anchor in re.findall(r"\]\(((?:\d\d_\w+\.ipynb)?)#([^)\s]+)\)", prose(path)):
-        linked = read(path.parent / (name or path.name))
-        cells = [c.source for c in linked.cells if c.cell_type == "markdown"]
-        headings = re.findall(r"^#+ (.+)$", "\n".join(cells), re.M)
-        known = {heading.replace("`", "").replace(" ", "-") for heading in headings}
-        assert anchor in known, f"{name}#{anchor}"
-
-
 # --- the files that the notebooks write ---
 
 
