@@ -1,5 +1,6 @@
 """A server that behaves, or misbehaves, as its argument says. Run by `tests/test_server.py`."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -42,6 +43,9 @@ if behaviour == "floods":
 if behaviour == "leaves-child":  # which goes on when its parent has gone
     child = subprocess.Popen(["sleep", "1000"])
     print("child", child.pid, flush=True)
+if behaviour == "holds-a-semaphore":  # one with a name, as those of spawned processes have
+    semaphore = multiprocessing.get_context("spawn").Semaphore()
+    print("semaphore", semaphore._semlock.name.lstrip("/"), flush=True)  # type: ignore[attr-defined]
 
 begin = time.monotonic()
 server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -122,6 +123,24 @@ def test_main_process_killed_from_outside() -> None:
     assert wait_until(lambda: "ended (exit status 137)" in repr(server))
     assert wait_until(lambda: not processes_in(Path.cwd()))
     server.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and /dev/shm")
+@pytest.mark.parametrize("end", ["by its kernel", "from outside"])
+def test_a_killed_server_leaves_no_semaphore(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUTORIAL_PACE", "quick")
+    server = fake("holds-a-semaphore")
+    server.abrupt = True  # so that it is killed when it is stopped
+    assert server.pid
+    name = re.search(r"semaphore (\S+)", server.log.read_text())
+    assert name
+    semaphore = Path(f"/dev/shm/sem.{name[1]}")
+    assert semaphore.exists()
+    if end == "from outside":
+        os.kill(server.pid, signal.SIGKILL)
+        assert wait_until(lambda: "ended" in server.state)
+    server.stop()
+    assert not semaphore.exists()
 
 
 def test_taken_port() -> None:
