@@ -228,7 +228,7 @@ class OwnComparison:
     @property
     def tried(self) -> pd.DataFrame:
         """What the search has found."""
-        table = pd.DataFrame(self._tried)
+        table = pd.DataFrame(self._tried).rename(columns={"wait": "wait (s)"})
         return table.sort_values("server", kind="stable", ignore_index=True)
 
     @property

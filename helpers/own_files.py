@@ -8,12 +8,15 @@ from typing import Any
 
 import yaml
 
+from helpers.environment import tuned
 from helpers.own_model import OwnModel
 
 CORES = os.cpu_count() or 1
 MOST = 8  # processes of a model: each holds one, and memory is not without end
 WAIT = 0.01  # seconds that the first request of a batch waits for others: Ray Serve's default
 PATIENT = 0.25  # of the latency that is good enough, how much a batch may wait at most
+# So that HAProxy hears of a replica that goes before it is gone; longer than `tuned` has it.
+DRAINING = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3"}
 
 RUNTIME = '''\
 """MLServer serves MyModel. Every element of its one tensor is a request as JSON, or an answer."""
@@ -223,19 +226,24 @@ def commands(mlserver: Setting) -> dict[str, str]:
     mlserver : Setting
         MLServer's tuned one; that of Ray Serve is all in its file.
     """
-    [assigned] = (f"{name}={value}" for name, value in threads(mlserver).items())
-    switches = "RAY_SERVE_THROUGHPUT_OPTIMIZED=1 RAY_SERVE_ENABLE_HA_PROXY=1"
+    # but for ports and folders, which are there so that two can run at a time
+    switches = {**tuned(), **DRAINING}
+    switches = {k: v for k, v in switches.items() if "{" not in v and "PORT" not in k}
     return {
         "MLServer, as it comes": "mlserver start mlserver_as_it_comes",
-        "MLServer, tuned": f"{assigned} mlserver start mlserver_tuned",
+        "MLServer, tuned": f"{_assigned(threads(mlserver))}mlserver start mlserver_tuned",
         "Ray Serve, as it comes": "serve run ray_serve_as_it_comes.yaml",
-        "Ray Serve, tuned": f"{switches} serve run ray_serve_tuned.yaml",
+        "Ray Serve, tuned": f"{_assigned(switches)}serve run ray_serve_tuned.yaml",
     }
 
 
 def threads(setting: Setting | None) -> dict[str, str]:
     """Return the environment variable that says how many threads a process computes with."""
     return {"OMP_NUM_THREADS": str(setting.threads)} if setting else {}
+
+
+def _assigned(variables: dict[str, str]) -> str:
+    return "".join(f"{name}={value} " for name, value in variables.items())
 
 
 def _for(model: OwnModel, template: str) -> str:

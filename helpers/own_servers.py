@@ -16,7 +16,7 @@ from helpers.environment import environment
 from helpers.failures import Target
 from helpers.interpreter import server_python
 from helpers.launch import mlserver_start, serve_run
-from helpers.own_files import Setting, threads, write_mlserver, write_ray_serve
+from helpers.own_files import DRAINING, Setting, threads, write_mlserver, write_ray_serve
 from helpers.own_model import OwnModel
 from helpers.server import Server
 
@@ -164,9 +164,7 @@ class RayServeSide(Side):
         self.stop()
         self.setting = setting
         file = write_ray_serve(self.model, self.folder, setting)
-        env = dict(self.env)
-        if setting:  # so that HAProxy hears of a replica that goes before it is gone
-            env["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "3"
+        env = {**self.env, **(DRAINING if setting else {})}
         log = Path(file).with_suffix(".log").name
         self.server = serve_run(file, cwd=self.folder, log=log, tuned=bool(setting), env=env)
 

@@ -213,6 +213,7 @@ class Server:
                 size = memory.pss if full else memory.rss
                 name = "\u2003" * depth + (_title(process) if depth else self.shown)
                 rows.append((name, process.pid, process.num_threads(), size / 2**20))
+            with contextlib.suppress(psutil.Error):  # one that cannot be read hides nobody below it
                 for child in process.children():
                     add(child, depth + 1)
 

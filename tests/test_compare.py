@@ -369,7 +369,7 @@ def test_both_are_searched_with_the_same_settings_and_end_with_their_best(
     tried = comparison.search()
     for _, own in tried.groupby("server"):
         assert list(own["setting"]) == ["as it comes"] + ["tuned"] * 8
-        as_tried = own[["processes", "threads", "batch", "wait"]].iloc[1:]
+        as_tried = own[["processes", "threads", "batch", "wait (s)"]].iloc[1:]
         assert [Setting(*row) for row in as_tried.to_numpy().tolist()] == settings(model)
     best = Setting(2, 1, 32, 0.01)  # of those that are as good, the first
     assert comparison.best == dict.fromkeys(["MLServer", "Ray Serve"], best)
@@ -488,7 +488,7 @@ def test_the_command_leaves_a_folder_and_a_page(
     }
     page = (folder / "comparison" / "report.html").read_text()
     assert page.count("<table") == 3 and "OMP_NUM_THREADS=1 mlserver start" in page
-    assert "quick pace" not in page
+    assert "quick pace" not in page and "=3 serve run ray_serve_tuned.yaml" in page
     assert len(pd.read_csv(folder / "comparison" / "scorecard.csv")) == 16
     assert "RELEASE" not in (folder / "comparison" / "ray_serve_tuned.yaml").read_text()
     assert main(COMMAND) == 0  # in place of the earlier one

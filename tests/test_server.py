@@ -116,6 +116,20 @@ def test_what_the_server_started_goes_with_it() -> None:
     assert wait_until(lambda: not psutil.pid_exists(child))
 
 
+def test_a_process_that_cannot_be_read_hides_none_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake("leaves-child") as server:
+        whole, read = list(server.processes()["PID"]), psutil.Process.num_threads
+        assert len(whole) == 2
+
+        def fails(process: psutil.Process) -> int:
+            if process.pid == server.pid:
+                raise psutil.AccessDenied(process.pid)
+            return read(process)
+
+        monkeypatch.setattr(psutil.Process, "num_threads", fails)
+        assert list(server.processes()["PID"]) == whole[1:]
+
+
 def test_main_process_killed_from_outside() -> None:
     server = fake("leaves-child")
     assert server.pid

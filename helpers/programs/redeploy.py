@@ -10,32 +10,15 @@ empty text, says that it is connected.
 
 import json
 import sys
-import time
 from pathlib import Path
 
 import ray
 import yaml
-from ray import serve
+from applications import outcome  # type: ignore[import-not-found]  # beside this file
 from ray.serve.context import _get_global_client
-from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+from ray.serve.schema import ServeDeploySchema
 
 sys.path.pop(0)  # the folder of this file: a reader's own models.py must not be hidden by ours
-
-
-def outcome() -> str:
-    """Wait until all applications run, or one cannot."""
-    while True:
-        applications = serve.status().applications
-        for name, application in applications.items():
-            for deployment in application.deployments.values():
-                # Serve goes on trying for minutes; the first exception says it all
-                if "failed to start with exception" in deployment.message:
-                    return f"application {name!r}: {deployment.message}"
-            if application.status == ApplicationStatus.DEPLOY_FAILED:
-                return f"application {name!r}: {application.message}"
-        if all(a.status == ApplicationStatus.RUNNING for a in applications.values()):
-            return ""
-        time.sleep(0.05)
 
 
 ray.init(namespace="serve", log_to_driver=False)

@@ -18,8 +18,9 @@ import urllib.request
 from collections.abc import Mapping
 
 import ray
+from applications import outcome  # type: ignore[import-not-found]  # beside this file
 from ray import serve
-from ray.serve.schema import ApplicationStatus, DeploymentStatus, DeploymentStatusOverview
+from ray.serve.schema import DeploymentStatusOverview
 from ray.serve.scripts import cli
 
 sys.path.pop(0)  # the folder of this file: a reader's own models.py must not be hidden by ours
@@ -36,37 +37,21 @@ def announce(message: str) -> None:
 def watch() -> None:
     """Wait until all applications run; `serve run` itself looks only once a second."""
     try:
-        announce(outcome())
+        reason = outcome()
+        if not reason:
+            balance()
+        announce(reason)
     except Exception as error:  # else nobody would hear of it before the time-out
         announce(f"Serve does not tell its status: {error}")
 
 
-def outcome() -> str:
-    """Return an empty text when all applications run, or why one cannot."""
-    while True:
-        applications = serve.status().applications
-        for name, application in applications.items():
-            for deployment in application.deployments.values():
-                # Serve goes on trying for minutes; the first exception of a constructor is
-                # what the reader needs to see.
-                if (
-                    deployment.status == DeploymentStatus.DEPLOY_FAILED
-                    or "failed to start with exception" in deployment.message
-                ):
-                    return f"application {name!r}: {deployment.message}"
-            if application.status == ApplicationStatus.DEPLOY_FAILED:
-                return f"application {name!r}: {application.message}"
-        if applications and all(
-            a.status == ApplicationStatus.RUNNING for a in applications.values()
-        ):
-            break
-        time.sleep(0.1)
+def balance() -> None:
+    """Wait until HAProxy, if it is used, knows the replicas."""
     latest = time.monotonic() + 10  # not for ever: an application need not have a route
     while "HAPROXY_STATS_PORT" in os.environ and time.monotonic() < latest:
         if all(balanced(name, a.deployments) for name, a in serve.status().applications.items()):
             break
         time.sleep(0.1)
-    return ""
 
 
 def balanced(application: str, deployments: Mapping[str, DeploymentStatusOverview]) -> bool:
