@@ -10,7 +10,7 @@ SITE  := build/site
 # mlserver 1.7.1 needs a Python below 3.13, ray 2.55.1 one from 3.10 on.
 FITS  := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 
-.PHONY: help lab test full tour site outputs benchmark peers badges soak outdated audit links install extras constraints lint clean remake
+.PHONY: help lab test full tour site outputs benchmark peers badges rehearse soak outdated audit links install extras constraints lint clean remake
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -19,7 +19,7 @@ help: ## this list
 	@echo "picks the Python for it (3.10, 3.11 or 3.12)."
 
 lab: $(STAMP) ## JupyterLab, at the first notebook
-	$(PY) -m jupyterlab notebooks/01_install.ipynb
+	$(PY) -m jupyterlab --ServerApp.root_dir=. notebooks/01_install.ipynb
 
 # The outputs that the tests compare are those of the models in models/. A machine that others use
 # too may stall in the middle of a test: it gets another try, a notebook as a whole, and pytest's
@@ -59,6 +59,14 @@ peers: $(STAMP) $(PEERS) ## measure other servers beside the limit; goes on wher
 
 badges: $(STAMP) ## write the repository's name of pyproject.toml into all badges and links
 	$(PY) -m tools.badges
+
+# JupyterLab is looked at by a browser, which the site's environment can drive.
+REHEARSALS := leaks sockets bad_input run_twice pythons colab_for_real codespaces jupyterlab
+rehearse: $(STAMP) $(SITE)/requirements/.installed ## every place that it is used at, for hours (REHEARSALS="leaks sockets" for some)
+	$(if $(filter-out jupyterlab,$(REHEARSALS)),$(PY) -m pytest -rs \
+	    $(patsubst %,tests/rehearsals/test_%.py,$(filter-out jupyterlab,$(REHEARSALS))))
+	$(if $(filter jupyterlab,$(REHEARSALS)),$(SITE)/requirements/bin/python -m pytest -rs -o addopts= \
+	    tests/rehearsals/test_jupyterlab.py)
 
 soak: $(STAMP) ## every notebook ten times, half beside a busy core (ROUNDS=, SEED=, NOTEBOOKS=)
 	$(PY) -m tools.soak $(NOTEBOOKS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))

@@ -33,6 +33,9 @@ def environment() -> dict[str, str]:
         "no_proxy": direct,
         "PYTHONUNBUFFERED": "1",  # a log line is in the log when it is printed
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Linux heeds it, too, whatever its name: Ray takes 127.0.0.1 for its address, and all of it
+        # but the gRPC of Serve listens there only. With it, no second node can join.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, replicas are not to resolve again
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its future default; unset, it warns
         "RAY_COLOR_PREFIX": "0",  # no colour codes in a log that a notebook shows

@@ -40,6 +40,8 @@ class Target:
     probe : object, optional
         The body of the requests that ask who is back, `json` if not given. Up to ten come every
         second, and are load, too: choose one that is done quickly.
+    server : Server, optional
+        Whose processes they are: an error then lists all of them.
     """
 
     url: str
@@ -47,6 +49,7 @@ class Target:
     processes: Callable[[], list[int]]
     who: str | None = r"PID (\d+)"
     probe: object = None
+    server: Server | None = None
 
     @classmethod
     def of(cls, server: Server, path: str, json: object, *, process: str, **more: Any) -> "Target":
@@ -69,6 +72,7 @@ class Target:
         --------
         >>> Target.of(ray_serve, "/two", "0.05", process="ServeReplica:two:")  # doctest: +SKIP
         """
+        more = {"server": server, **more}
         return cls(server.url + path, json, lambda: _titled(server, process), **more)
 
 
@@ -204,6 +208,7 @@ def _to_kill(target: Target, count: int) -> list[int]:
         raise ValueError(
             f"{count} to be killed, but {len(pids)} found that hold the model of {target.url}. Is "
             "it running, and does the target's `processes` find its processes?"
+            + (f" There are:\n{target.server.processes().to_string()}" if target.server else "")
         )
     return pids
 

@@ -206,19 +206,19 @@ class Server:
         rows: list[tuple[str, int, int, float]] = []
 
         def add(process: psutil.Process, depth: int) -> None:
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.NoSuchProcess):
                 # elsewhere, the full information on a process is for root only
                 full = psutil.LINUX
                 memory = process.memory_full_info() if full else process.memory_info()
                 size = memory.pss if full else memory.rss
                 name = "\u2003" * depth + (_title(process) if depth else self.shown)
                 rows.append((name, process.pid, process.num_threads(), size / 2**20))
-            with contextlib.suppress(psutil.Error):  # one that cannot be read hides nobody below it
+            with contextlib.suppress(psutil.NoSuchProcess):  # one that has ended hides nobody
                 for child in process.children():
                     add(child, depth + 1)
 
         if pid := self.pid:
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.NoSuchProcess):
                 add(psutil.Process(pid), 0)
         table = pd.DataFrame(rows, columns=["process", "PID", "threads", "memory (MB)"])
         return table.round({"memory (MB)": 0})
@@ -270,7 +270,7 @@ class Server:
             "MLSERVER_GRPC_PORT": fill["grpc"],
             "MLSERVER_METRICS_PORT": fill["metrics"],
             "RAY_TMPDIR": fill["scratch"],
-            "RAY_AUTH_MODE": "token",  # Ray listens on more than HOST: strangers are turned away
+            "RAY_AUTH_MODE": "token",  # whoever reaches Ray all the same is turned away
             "RAY_AUTH_TOKEN_PATH": str(token),
         }
         env = {name: filled(value) for name, value in self.env.items()}

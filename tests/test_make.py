@@ -190,6 +190,6 @@ def test_a_small_environment_needs_no_servers(make: Make) -> None:
 def test_help_names_every_target(make: Make) -> None:
     (make.path / "awk").symlink_to(str(shutil.which("awk")))
     printed = make("help").stdout
-    targets = "lab test tour site outputs benchmark peers badges soak outdated audit links install "
-    targets += "extras constraints lint"
+    targets = "lab test tour site outputs benchmark peers badges rehearse soak outdated audit "
+    targets += "links install extras constraints lint"
     assert [name for name in targets.split() if f"make {name} " not in printed] == []

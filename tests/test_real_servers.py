@@ -110,6 +110,7 @@ def strangers_are_turned_away(processes: list[psutil.Process]) -> None:
         "except Exception as error:\n    sys.exit(type(error).__name__ + str(error))\n"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
+    environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else 127.0.0.1 is not taken literally
     wrong_token = {**environment, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
     tries = [
         subprocess.Popen(
