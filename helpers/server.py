@@ -206,14 +206,14 @@ class Server:
         rows: list[tuple[str, int, int, float]] = []
 
         def add(process: psutil.Process, depth: int) -> None:
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):  # one that cannot be read hides nobody below it
                 # elsewhere, the full information on a process is for root only
                 full = psutil.LINUX
                 memory = process.memory_full_info() if full else process.memory_info()
                 size = memory.pss if full else memory.rss
                 name = "\u2003" * depth + (_title(process) if depth else self.shown)
                 rows.append((name, process.pid, process.num_threads(), size / 2**20))
-            with contextlib.suppress(psutil.NoSuchProcess):  # one that has ended hides nobody
+            with contextlib.suppress(psutil.NoSuchProcess):
                 for child in process.children():
                     add(child, depth + 1)
 

@@ -49,7 +49,8 @@ def test_haproxy_shows_its_statistics_to_this_machine_only(tmp_path: Path) -> No
         text=True,
     )
     assert checked.returncode == 0, checked.stderr
-    binds = [line.strip() for line in config.read_text().splitlines() if "bind" in line]
+    [read] = tmp_path.glob("haproxy.cfg.*")
+    binds = [line.strip() for line in read.read_text().splitlines() if "bind" in line]
     assert binds == ["bind 127.0.0.1:9101", "bind 127.0.0.1:8405"]
 
 

@@ -21,9 +21,11 @@ from bad_requests import by_no_library, kinds, many, over_grpc, send
 from notebook_servers import SERVERS, Call, Target
 
 from helpers import Server, python_run
+from tools.notebooks import ROOT
 
 EACH = 20  # requests of a kind to an address, in either half of a test
 PATIENCE = 25.0  # seconds until no answer is none; a good request takes one or two
+REPORT = ROOT / "build" / "rehearsal"  # what each kind of request was answered, server by server
 GROWTH = 200.0  # MB by which all processes of a server together may grow in the second half
 BAD = ["5??", "hung", "broken*", "INTERNAL", "UNKNOWN", "UNAVAILABLE", "DATA_LOSS"]
 
@@ -37,6 +39,7 @@ KNOWN = {  # address/kind/outcome: why it is so
     "*MLServer*/not UTF-8, as text/500": REPEATS + "as UTF-8, if it came as no JSON",
     "*FastAPI*/deep/500": REPEATS + "with a function that calls itself for each level",
     "*MLServer*/deep/500": REPEATS + "with a function that calls itself for each level",
+    "*MLServer*/deep/hung": "the queue to a worker drops what it cannot pickle, as 04 shows",
     "?? Ray Serve, plain/*/500": TAKES_ALL,
     "03 MLServer, Hugging Face/*/500": "the runtime leaves it to the pipeline, as 03 shows",
     "04 MLServer, decode_args/changed/500": "no input at all is a TypeError, as 04 shows",
@@ -45,6 +48,7 @@ KNOWN = {  # address/kind/outcome: why it is so
     "09 MLServer, stream/*/500": "the answer has begun when the runtime refuses the request",
     "09 gRPC*/bytes/UNKNOWN": "what grpc.aio answers to bytes that are no message",
     "09 gRPC*/changed/UNKNOWN": "what grpc.aio answers to bytes that are no message",
+    "09 gRPC Ray Serve, [gt]*/odd text/UNKNOWN": "a string that is no UTF-8 is no message either",
     "09 gRPC MLServer, stream/[bc]*/INTERNAL": "the same, out of a stream: MLServer hands it on",
     "?? Ray Serve/waiting bodies/hung": "a replica has five places, and a request takes one with"
     " its head already",
@@ -145,6 +149,9 @@ def test_a_server_stands_what_nobody_should_send(name: str, tmp_path: Path) -> N
         found = trouble(name, server, setup.addresses, tally)
     everything.counts += tally.counts
     asked.add(name)
+    REPORT.mkdir(parents=True, exist_ok=True)
+    lines = [f"{count:6} {key}\n" for key, count in sorted(tally.counts.items())]
+    (REPORT / f"bad_input_{name.replace(' ', '_')}.txt").write_text("".join(lines))
     assert not found, "\n".join(found)
 
 

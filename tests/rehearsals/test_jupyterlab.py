@@ -110,6 +110,8 @@ def show(tab: Any, path: Path) -> None:
     """Open a notebook, and no other that an earlier test had open; wait for its kernel."""
     tab.goto(urljoin(tab.url, f"{path.name}?reset"))  # beside the one that is shown
     tab.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+    # The indicator is idle before there is a kernel to run anything, too.
+    tab.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()
 
 
 def choose(tab: Any, menu: str, item: str) -> None:

@@ -33,7 +33,7 @@ class Open:
 OPEN = [
     Open(
         "",
-        r"^ray::(ServeReplica|SERVE_REPLICA):|default_worker\.py",  # its name comes when it has begun
+        r"^ray::(ServeReplica|SERVE_REPLICA):|default_worker\.py",  # before it has its name
         "The gRPC by which deployments call each other, and that of Serve with HAProxy: Ray 2.55 "
         "has [::] in its code, and no setting for it. Nor does its token guard it.",
     ),
@@ -44,7 +44,7 @@ OPEN = [
     ),
     Open(
         "13",
-        r"^ray::|/ray/|ray\.util",
+        r"^ray::|^ray-dashboard|/ray/|ray\.util",
         "A cluster of two nodes, which call each other at the machine's address: everything of "
         "Ray's listens for it. Whoever does not have the token is turned away.",
     ),
