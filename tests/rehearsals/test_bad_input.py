@@ -37,8 +37,6 @@ KNOWN = {  # address/kind/outcome: why it is so
     "*FastAPI*/half a character/500": REPEATS + "and UTF-8 has no half characters",
     "*FastAPI*/not UTF-8, as text/500": REPEATS + "as UTF-8, if it came as no JSON",
     "*MLServer*/not UTF-8, as text/500": REPEATS + "as UTF-8, if it came as no JSON",
-    "*FastAPI*/deep/500": REPEATS + "with a function that calls itself for each level",
-    "*MLServer*/deep/500": REPEATS + "with a function that calls itself for each level",
     "*MLServer*/deep/hung": "the queue to a worker drops what it cannot pickle, as 04 shows",
     "?? Ray Serve, plain/*/500": TAKES_ALL,
     "03 MLServer, Hugging Face/*/500": "the runtime leaves it to the pipeline, as 03 shows",
