@@ -4,7 +4,9 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ os.environ.setdefault("TUTORIAL_MODELS", "offline")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
+BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 NOT_IN_THE_CLONE = [".git", ".venv", "build", "work", "*cache*", "*.egg-info"]
 
 
@@ -32,3 +35,17 @@ def github(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for command in [["init", "-q"], ["add", "."], ["commit", "-q", "-m", "as it is now"]]:
         subprocess.run([*git, *command], cwd=folder, check=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="The site's environment has the browser: make site, rehearse"
+    )
+    found = [path for path in map(shutil.which, BROWSERS) if path]
+    if not found:
+        pytest.skip(f"The tests in a browser need one of {', '.join(BROWSERS)}.")
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=found[0])
+        yield chromium
+        chromium.close()

@@ -5,7 +5,6 @@
 
 import json
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -32,7 +31,6 @@ from tools.site import (
 )
 
 BUILT = ROOT / "build" / "site" / "html"
-BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 
 
 # --- what goes into the pages ---
@@ -184,20 +182,6 @@ def test_a_link_to_a_page_can_be_shown_as_a_card(pages: dict[Path, Page]) -> Non
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="The site's own environment has the browser tests: make site"
-    )
-    found = [path for path in map(shutil.which, BROWSERS) if path]
-    if not found:
-        pytest.skip(f"The tests in a browser need one of {', '.join(BROWSERS)}.")
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=found[0])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

@@ -19,15 +19,10 @@ import nbformat
 import pytest
 from conftest import NOT_IN_THE_CLONE
 from nbformat import NotebookNode, v4
-from test_site import BROWSERS
 from wait import wait_until
 
 from helpers.server import left_over
 from tools.notebooks import ROOT, code_cells, find
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="The site's own environment has the browser tests: make rehearse"
-)
 
 TOUR = find(["01", "02", "03", "04", "05"])
 SCREENSHOTS = ROOT / "build" / "rehearsal"
@@ -76,17 +71,6 @@ def address(clone: Path) -> Iterator[str]:
             os.killpg(lab.pid, signal.SIGTERM)
         lab.wait(60)
     assert wait_until(lambda: not left_over()), left_over()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = [path for path in map(shutil.which, BROWSERS) if path]
-    if not found:
-        pytest.skip(f"The tests in a browser need one of {', '.join(BROWSERS)}.")
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=found[0])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
