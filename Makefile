@@ -21,13 +21,13 @@ help: ## this list
 lab: $(STAMP) ## JupyterLab, at the first notebook
 	$(PY) -m jupyterlab --ServerApp.root_dir=. notebooks/01_install.ipynb
 
-# The outputs that the tests compare are those of the models in models/. A machine that others use
-# too may stall in the middle of a test: it gets another try, a notebook as a whole, and pytest's
-# reports say which one needed it.
+# The outputs that the tests compare are those of the models in models/. Two notebooks run at a time:
+# no output that is compared is a time. A machine that others use too may stall in the middle of a
+# test: it gets another try, a notebook as a whole and alone, and pytest's reports say which needed it.
 test: export TUTORIAL_MODELS := offline
 test: $(STAMP) ## all tests: of helpers/, and every notebook's outputs against a quick run
 	$(PY) -m pytest tests -n 2 --dist loadfile --reruns 2 -rR
-	$(PY) -m pytest --nbval notebooks/ || \
+	$(PY) -m pytest --nbval notebooks/ -n 2 --dist loadfile || \
 	    { again=$$($(PY) -m tools.notebooks failed) && $(PY) -m pytest --nbval $$again; }
 
 full: export TUTORIAL_PACE := full

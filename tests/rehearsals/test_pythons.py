@@ -2,7 +2,7 @@
 
 `make test` knows one Python and one torch. Here each gets a clean clone, `make install` and `pytest
 --nbval notebooks/`: an output that depends on either fails, and is to be made not to. Each takes up
-to 8 GB, which are gone before the next, and the better part of an hour; build/rehearsal/ has a log.
+to 8 GB, which are gone before the next, and half an hour or more; build/rehearsal/ has a log.
 
     python -m pytest tests/rehearsals/test_pythons.py -k "3.11 and not cuda"
 """
@@ -65,7 +65,7 @@ class Clone:
     def compare(self, python: object, notebooks: str = "notebooks/") -> None:
         """Compare notebooks with a quick run; as in `make test`, what fails gets another try."""
         nbval = [python, "-m", "pytest", "--nbval", "--color=no"]
-        if not self.succeeds(*nbval, notebooks):
+        if not self.succeeds(*nbval, "-n", "2", "--dist", "loadfile", notebooks):
             ask = [str(python), "-m", "tools.notebooks", "failed"]
             failed = subprocess.run(ask, cwd=self.folder, capture_output=True, text=True)
             self.must(*nbval, *(failed.stdout.split() or [notebooks]))
