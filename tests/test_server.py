@@ -130,6 +130,20 @@ def test_a_process_that_cannot_be_read_hides_none_below_it(monkeypatch: pytest.M
         assert list(server.processes()["PID"]) == whole[1:]
 
 
+def test_a_worker_of_ray_that_could_not_set_its_title_is_named_by_its_log(folder: Path) -> None:
+    (folder / "default_worker.py").write_text(
+        "import time\n"
+        "log = open('worker-1.out', 'w', buffering=1)\n"
+        "log.write(':job_id:01\\n:actor_name:ServeReplica:one:Echo\\n')\n"
+        "print('up', flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+    start = "import subprocess, sys; subprocess.run([sys.executable, 'default_worker.py'])"
+    (folder / "parent.py").write_text(start)
+    with command_run("python parent.py", ready="up", log="parent.log") as server:
+        assert server.processes()["process"].str.strip()[1] == "ray::ServeReplica:one:Echo"
+
+
 def test_main_process_killed_from_outside() -> None:
     server = fake("leaves-child")
     assert server.pid
