@@ -66,6 +66,13 @@ def test_no_cell_that_is_compared_hides_its_value(path: Path) -> None:
 
 
 @each_notebook
+def test_no_cell_assigns_from_an_exclamation_mark(path: Path) -> None:
+    """IPython 7, which Colab has, takes it for a syntax error under Python 3.12 and later."""
+    for cell in code_cells(read(path)):
+        assert not re.search(r"^\s*[^#\n]*[^=!<>]= ?!", cell.source, re.M), "use `lines = %sx ...`"
+
+
+@each_notebook
 def test_no_output_shows_a_path_of_a_machine(path: Path) -> None:
     assert machine_paths(read(path)) == []
 

@@ -1,7 +1,7 @@
 """Stands in for `google.colab`: the kernel that Colab starts, as far as a notebook notices it.
 
-There, `!command` and `lines = !command` run in bash on a terminal, not on pipes: programs may show
-progress, colours and whatever else they keep for people.
+There, `!command` and `lines = %sx command` run in bash on a terminal, not on pipes: programs may
+show progress, colours and whatever else they keep for people.
 """
 
 import codecs
