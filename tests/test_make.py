@@ -1,4 +1,4 @@
-"""How `make install` finds a Python and mends what an interrupt left; with nothing to download."""
+"""How `make install` finds a Python and mends what an interrupt left, with nothing to download."""
 
 import shutil
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from machines import skip_unless_installable
 
 from tools.notebooks import ROOT
 
@@ -193,3 +194,15 @@ def test_help_names_every_target(make: Make) -> None:
     targets = "lab test tour site outputs benchmark peers badges rehearse soak outdated audit "
     targets += "links install extras constraints lint"
     assert [name for name in targets.split() if f"make {name} " not in printed] == []
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.12"])  # constraints.txt parts at 3.11
+def test_what_is_pinned_goes_together_on_each_python(version: str, tmp_path: Path) -> None:
+    skip_unless_installable(0)
+    files = ["requirements.txt", "pyproject.toml"]
+    for name in [*files, "constraints.txt"]:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text.replace("\n-e .", "\n#"))
+    resolve = [sys.executable, "-m", "uv", "pip", "compile", "--python-version", version, *files]
+    done = subprocess.run(resolve, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
