@@ -8,7 +8,6 @@ killed. `helpers.launch` has the commands.
 
 import contextlib
 import errno
-import itertools
 import os
 import re
 import secrets
@@ -107,8 +106,8 @@ class Server:
         self.abrupt = False
         self._guard: subprocess.Popen[bytes] | None = None
         self.scratch = Path("/tmp/serve-not-started")
-        names = ["http", "grpc", "metrics", "dashboard", "stats"]
-        self.ports = dict(zip(names, itertools.count(reserve(OF_A_SERVER)), strict=False))
+        first, names = reserve(OF_A_SERVER), ["http", "grpc", "metrics", "dashboard", "stats"]
+        self.ports = {name: first + place for place, name in enumerate(names)}
         if port is not None:
             self.ports["http"] = port
 
