@@ -333,8 +333,9 @@ def _interval(logs: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _told_apart(ends: Sequence[float]) -> str:
-    """Write the ends of an interval with two digits, or as many as tell each apart from 1."""
+    """Write the ends of an interval with two digits, or as many as tell them and 1 apart."""
+    different = {1.0, *ends}
     decimals = max(0, 1 - math.floor(math.log10(ends[0])))
-    while decimals < 6 and any(end != 1 == round(end, decimals) for end in ends):
+    while decimals < 6 and len({round(end, decimals) for end in different}) < len(different):
         decimals += 1
     return " to ".join(f"{end:.{decimals}f}" for end in ends)

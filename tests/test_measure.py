@@ -315,7 +315,7 @@ def said(low: float, high: float, better: Any = "higher") -> str:
         (1 / 1.61, 1 / 1.42, "requests/s: B 1.4 to 1.6 times A"),
         (1.021, 1.049, "requests/s: A 1.02 to 1.05 times B"),
         (1.004, 1.3, "requests/s: A 1.004 to 1.300 times B"),
-        (1.51, 1.54, "requests/s: A 1.5 to 1.5 times B"),
+        (1.51, 1.54, "requests/s: A 1.51 to 1.54 times B"),
         (1.00004, 1.00006, "requests/s: A 1.00004 to 1.00006 times B"),
         (12.3, 14.4, "requests/s: A 12 to 14 times B"),
         (0.97, 1.04, "requests/s: no difference seen (0.97 to 1.04 times, 5 pairs)"),
