@@ -151,7 +151,8 @@ def kill_under_load(
         Called after a kill from which not all came back in time, to bring back all. Requests that
         are due meanwhile are not counted.
     **options
-        What else `load` takes, such as ``headers`` or ``expect``.
+        What else `load` takes, such as ``headers``; or a ``url`` and a ``locustfile`` of clients
+        that ask in another way than the target's, such as over gRPC.
 
     Returns
     -------
@@ -178,15 +179,8 @@ def kill_under_load(
     kills, period = pace.times(kills), min(period, 1) if pace.quick() else period
     chance, moments = random.Random(seed), []
     _to_kill(target, count)  # complains before there is a load
-    clients = load(
-        target.url,
-        json=target.json,
-        arrivals="constant",
-        rate=rate,
-        seconds=None,
-        timeout=timeout,
-        **options,
-    )
+    request = {"url": target.url, "json": target.json, "timeout": timeout, **options}
+    clients = load(arrivals="constant", rate=rate, seconds=None, **request)
     with clients, progress() as line:
         for number in range(1, kills + 1):
             line.show(f"kill {number} of {kills} · {target.url}")

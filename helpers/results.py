@@ -8,7 +8,7 @@ import platform
 import statistics
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -152,9 +152,8 @@ def read(file: Path) -> dict[str, Any]:
         ``machine`` (str), ``pace`` ("full" or "quick") and ``findings``, a list of dict:
         ``notebook``, ``question``, ``mlserver`` and ``ray_serve`` (either ``{"text"}`` or
         ``{"value", "low", "high", "n"}``: median, range and number of repetitions), ``unit``,
-        ``better``, ``ratio`` (None or ``{"sentence", "ratio", "low", "high", "n"}``, always of
-        MLServer's numbers by Ray Serve's), ``how`` and ``headline``. A number that could not be
-        told is None.
+        ``better``, ``ratio`` (None or the fields of a `measure.Comparison`, always of MLServer's
+        numbers by Ray Serve's), ``how`` and ``headline``. A number that could not be told is None.
 
     Raises
     ------
@@ -162,7 +161,8 @@ def read(file: Path) -> dict[str, Any]:
         If it is something else, such as the findings of an earlier version.
     """
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    if "pace" not in content:
+    ratios = [each.get("ratio") or {} for each in content["findings"]]
+    if "pace" not in content or any("sentence" in ratio for ratio in ratios):
         raise ValueError(f"{shown(file)} is in an older format. Run its notebook again.")
     return content
 
@@ -305,20 +305,27 @@ def _side(name: str, value: Value) -> dict[str, Any]:
 
 def _ratio(pairs: Comparison) -> dict[str, Any]:
     """Keep a ratio as that of MLServer's numbers by Ray Serve's, whichever came first."""
-    names, ratio, low, high = (pairs.first, pairs.second), pairs.ratio, pairs.low, pairs.high
-    if names[0].startswith("Ray Serve"):
-        names, ratio, low, high = names[::-1], 1 / ratio, 1 / high, 1 / low
-    if not (names[0].startswith("MLServer") and names[1].startswith("Ray Serve")):
+    if pairs.first.startswith("Ray Serve"):
+        pairs = replace(
+            pairs,
+            first=pairs.second,
+            second=pairs.first,
+            ratio=1 / pairs.ratio,
+            low=1 / pairs.high,
+            high=1 / pairs.low,
+        )
+    if not (pairs.first.startswith("MLServer") and pairs.second.startswith("Ray Serve")):
+        names = (pairs.first, pairs.second)
         raise ValueError(f"The ratio is of {names}: let these begin with MLServer and Ray Serve.")
-    values = {"ratio": ratio, "low": low, "high": high}
-    kept = {key: None if math.isnan(value) else value for key, value in values.items()}
-    return {"sentence": pairs.sentence, **kept, "n": pairs.n}
+    return {key: None if value != value else value for key, value in asdict(pairs).items()}
 
 
 def _row(finding: Finding) -> dict[str, Any]:
     """Make the row of `findings`, and a little more."""
     texts = {name: _text(finding[side]) for side, name in SIDES.items()}
-    compared = (finding["ratio"] or {}).get("sentence", "")
+    kept = finding["ratio"] or {}
+    ratio: dict[str, Any] = {k: math.nan if v is None else v for k, v in kept.items()}
+    compared = Comparison(**ratio).sentence if ratio else ""
     return {**finding, **texts, "compared": compared, "better": _better(finding)}
 
 

@@ -104,7 +104,7 @@ def test_a_ratio_is_kept_as_that_of_mlserver_by_ray_serve() -> None:
     for question, ratio in {"forward": forward, "backward": backward}.items():
         record(question, mlserver=2.1, ray_serve=1, how="h", ratio=ratio)
     first, second = (finding["ratio"] for finding in recorded()["findings"])
-    assert first["sentence"] == forward.sentence and second["sentence"] == backward.sentence
+    assert list(findings()["compared"]) == [forward.sentence, backward.sentence]
     assert first["n"] == 6 and first["ratio"] == pytest.approx(2.1, rel=0.01)
     for key in ("ratio", "low", "high"):
         assert first[key] == pytest.approx(second[key])

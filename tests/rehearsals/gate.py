@@ -18,7 +18,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -37,6 +37,7 @@ CACHES += [".local"]
 # Folders of the repository that nobody looks into, as nobody does into environments.
 NOT_OURS = {".git", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 NOT_OURS |= {"__pycache__"}
+ENDED = "has just ended"  # in place of a title
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
 
 linux_only = pytest.mark.skipif(
@@ -121,11 +122,16 @@ def gate(
 def watch(every: float = 1) -> Iterator[set[Listener]]:
     """Fill a set with all listeners among our processes that are there while the block runs."""
     seen: set[Listener] = set()
+    titles: dict[psutil.Process, str] = {}
     over = threading.Event()
 
     def look() -> None:
         while not over.wait(every):
-            seen.update(listening(descendants()))
+            running = descendants()
+            for process in running:  # one that is just ending has lost its title, not its sockets
+                if (now := title(process)) != ENDED:
+                    titles[process] = now
+            seen.update(listening(running, titles))
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -153,11 +159,13 @@ def descendants() -> list[psutil.Process]:
     return found
 
 
-def listening(processes: Iterable[psutil.Process]) -> set[Listener]:
-    """Find where processes wait for connections."""
-    ours = {process.pid: process for process in processes}
+def listening(
+    processes: Iterable[psutil.Process], titles: Mapping[psutil.Process, str] = {}
+) -> set[Listener]:
+    """Find where processes wait for connections; some have titles that are known already."""
+    ours = {process.pid: titles.get(process) or title(process) for process in processes}
     return {
-        Listener(title(ours[each.pid]), each.laddr.ip, each.laddr.port)
+        Listener(ours[each.pid], each.laddr.ip, each.laddr.port)
         for each in psutil.net_connections("tcp")
         if each.status == psutil.CONN_LISTEN and each.pid in ours
     }
@@ -166,9 +174,9 @@ def listening(processes: Iterable[psutil.Process]) -> set[Listener]:
 def title(process: psutil.Process) -> str:
     """Name a process by the beginning of its command."""
     try:
-        return " ".join(process.cmdline())[:200].strip()
+        return " ".join(process.cmdline())[:200].strip() or ENDED
     except psutil.Error:
-        return "has just ended"
+        return ENDED
 
 
 def files(own: Path) -> dict[str, float]:
