@@ -66,7 +66,7 @@ class Processes(Clock):
         return SimpleNamespace(ok=True, text=f"I am PID {pids[self.asked % len(pids)]}.")
 
     def load(self, url: str, **options: Any) -> Any:
-        self.options, begin = options, self.now
+        self.options, begin = {"url": url, **options}, self.now
         self.clients = FakeLoad(lambda: self.requests(begin))
         return self.clients
 
@@ -96,6 +96,13 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Processes, Targ
 Fake = Callable[..., tuple[Processes, Target]]
 
 
+def test_clients_may_ask_otherwise_than_the_probes(fake: Fake) -> None:
+    processes, target = fake(2)
+    kill_under_load(target, rate=20, kills=1, url="127.0.0.1:50051", locustfile="grpc_user.py")
+    assert processes.options["url"] == "127.0.0.1:50051"  # the fake takes no probe from elsewhere
+    assert processes.options["locustfile"] == "grpc_user.py"
+
+
 def test_the_table_says_what_each_kill_did(fake: Fake) -> None:
     processes, target = fake(2)
     done = kill_under_load(target, rate=20, kills=5, expect="PID")
@@ -109,6 +116,7 @@ def test_the_table_says_what_each_kill_did(fake: Fake) -> None:
     assert (table["failed"] == 1).all() and (table["longest wait (s)"] == 0.05).all()
     assert processes.now == pytest.approx(table["back"].max() + 1)  # a quiet second
     assert processes.options == {
+        "url": "http://fake",
         "json": {"a": 1},
         "arrivals": "constant",
         "rate": 20,

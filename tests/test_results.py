@@ -294,8 +294,11 @@ def test_without_any_run_there_are_no_findings() -> None:
     assert findings()[findings()["headline"]].empty
 
 
-def test_an_older_file_is_refused(run: Path) -> None:
-    (run / "stored" / "06_batching.json").write_text('{"machine": "old", "findings": []}')
+@pytest.mark.parametrize(
+    "older", [{"findings": []}, {"pace": "full", "findings": [{"ratio": {"sentence": "more"}}]}]
+)
+def test_an_older_file_is_refused(older: dict[str, object], run: Path) -> None:
+    (run / "stored" / "06_batching.json").write_text(json.dumps(older))
     with pytest.raises(ValueError, match="06_batching.json is in an older format"):
         findings()
 
