@@ -7,7 +7,7 @@ from helpers.experiment import alternate, capacity
 from helpers.failures import Target, kill_under_load
 from helpers.launch import command_run, mlserver_start, python_run, serve_run
 from helpers.load import load
-from helpers.measure import compare, summary
+from helpers.measure import assert_answered, compare, summary
 from helpers.reference import reference
 from helpers.results import findings, record
 from helpers.server import Server, ServerError, left_over
@@ -20,6 +20,7 @@ __all__ = [
     "ServerError",
     "Target",
     "alternate",
+    "assert_answered",
     "capacity",
     "command_run",
     "compare",

@@ -103,6 +103,24 @@ def summary(requests: pd.DataFrame, *, late_ok: bool = False) -> pd.DataFrame:
     return _sum_up(requests, late_ok=late_ok).round(digits)
 
 
+def assert_answered(*loads: pd.DataFrame) -> None:
+    """Assert that every request got a good answer.
+
+    Parameters
+    ----------
+    *loads : pandas.DataFrame
+        What `Load.result` or `alternate` returns.
+
+    Raises
+    ------
+    AssertionError
+        If one did not: it says how many, and what they got instead.
+    """
+    got = pd.concat(loads)["error"]
+    if errors := got[got != ""].value_counts().to_dict():
+        raise AssertionError(f"of {len(got)} requests, these had no good answer: {errors}")
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What several pairs of runs say of two servers; print it to read the one `sentence`.

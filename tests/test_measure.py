@@ -7,7 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.measure import LATE, NEEDED, PAIRS, Comparison, compare, rate, ratio_of_pairs, summary
+from helpers.measure import (
+    LATE,
+    NEEDED,
+    PAIRS,
+    Comparison,
+    assert_answered,
+    compare,
+    rate,
+    ratio_of_pairs,
+    summary,
+)
 
 EPOCH = 1_760_000_000.0  # what time.time() gives: rounding must not matter
 
@@ -101,6 +111,14 @@ def test_failures_are_named_and_count_neither_for_the_rate_nor_for_the_latency()
     assert row["failures"] == "3 HTTP 503, 1 timeout"
     assert row["requests"] == 105 and row["completions"] == 100
     assert row["requests/s"] == 100.0 and row["p50"] == 10.0
+
+
+def test_what_failed_is_said_with_its_number_and_what_it_got() -> None:
+    good, bad = requests_of([0.0, 0.1]), requests_of([0.0, 0.1, 0.2])
+    assert_answered(good, good)
+    bad["error"] = ["", "HTTP 503", "HTTP 503"]
+    with pytest.raises(AssertionError, match="of 5 requests.*{'HTTP 503': 2}"):
+        assert_answered(good, bad)
 
 
 def test_a_run_of_failures_only_has_no_rate_and_no_percentile() -> None:

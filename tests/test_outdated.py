@@ -122,6 +122,16 @@ def test_a_pin_that_is_the_newest_stays(root: Path, capsys: pytest.CaptureFixtur
     assert printed.startswith("client==1.0: stays. ") and "client" in printed.partition("stays")[2]
 
 
+def test_an_index_that_does_not_answer_is_no_newest_version(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UV_FIND_LINKS", "http://127.0.0.1:9/nobody")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(SystemExit, match="(?s)could not look.*127.0.0.1:9.*CPU_ONLY="):
+        main(["server"])
+    assert "stays" not in capsys.readouterr().out
+
+
 def test_a_newer_version_is_tried_with_what_it_needs_and_nothing_else_moves(
     root: Path, tried: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

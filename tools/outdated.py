@@ -98,7 +98,13 @@ def uv(*arguments: object) -> str:
 
 
 def try_alone(pin: Requirement) -> str:
-    """Look for a newer version than a pin allows, and test it; returns what came out."""
+    """Look for a newer version than a pin allows, and test it; returns what came out.
+
+    Raises
+    ------
+    RuntimeError
+        If uv could not look, with what it says.
+    """
     if pin.marker and not pin.marker.evaluate():
         return "not for this system"
     root = notebooks.ROOT
@@ -113,6 +119,8 @@ def try_alone(pin: Requirement) -> str:
     before = versions(locked.read_text(encoding="utf-8"))
     options = ["--python", sys.executable, "--no-header", "--no-annotate", "--output-file", locked]
     if trouble := uv("pip", "compile", wanted, root / "pyproject.toml", *options):
+        if "No solution found" not in trouble:  # as where an index does not answer
+            raise RuntimeError(trouble)
         return f"stays. {trouble}"
     after = versions(locked.read_text(encoding="utf-8"))
     name = canonicalize_name(pin.name)
@@ -175,7 +183,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.pop("SERVER_PYTHON", None)  # the servers are to run in the environment that is tried
     for pin in pins:
         print(f"{pin}: ", end="", flush=True)
-        print(try_alone(pin), flush=True)
+        try:
+            print(try_alone(pin), flush=True)
+        except RuntimeError as error:
+            sys.exit(
+                f"uv could not look for newer versions: {error}\nIf it is PyTorch's own index that "
+                "does not answer, `make outdated CPU_ONLY=` does without."
+            )
     print("The reports on notebooks are in build/outdated/.")
 
 
