@@ -35,7 +35,7 @@ def check(lines: list[str], python: tuple[int, int] = sys.version_info[:2]) -> l
     --------
     >>> check(["torch==0.1  # runs the models"], python=(3, 13))            # doctest: +SKIP
     ['[FAIL] Python 3.13: the servers need 3.10 to 3.12. Run `make install` with PYTHON=python3.12',
-     '[FAIL] torch 2.13.0: runs the models. Run `pip install "torch==0.1"`']
+     '[FAIL] torch 2.13.0: runs the models. Run `.../python -m pip install "torch==0.1"`']
     """
     version_name = ".".join(map(str, python))
     if (3, 10) <= python <= (3, 12):
@@ -45,18 +45,19 @@ def check(lines: list[str], python: tuple[int, int] = sys.version_info[:2]) -> l
             f"[FAIL] Python {version_name}: the servers need 3.10 to 3.12. "
             "Run `make install` with PYTHON=python3.12"
         ]
+    pip = f"{sys.executable} -m pip install"  # a terminal's own pip may be that of another Python
     for line in lines:
         if not re.match(r"\w", line):  # a comment, an option, an empty line
             continue
         wanted, _, reason = (part.strip() for part in line.partition("#"))
         requirement = Requirement(wanted)
+        if requirement.marker and not requirement.marker.evaluate():  # for another system
+            continue
         found = installed(requirement.name) or "is missing"
         if found != "is missing" and requirement.specifier.contains(found, prereleases=True):
             results.append(f"[OK]   {requirement.name} {found}")
         else:
-            results.append(
-                f'[FAIL] {requirement.name} {found}: {reason}. Run `pip install "{wanted}"`'
-            )
+            results.append(f'[FAIL] {requirement.name} {found}: {reason}. Run `{pip} "{wanted}"`')
     return results
 
 
@@ -77,7 +78,8 @@ def clash() -> list[str]:
         return []
     return [
         f"[FAIL] tensorflow {tensorflow} beside triton {triton}: each request to the Hugging "
-        'Face runtime of MLServer would crash a worker. Run `pip install "tensorflow<2.20"`'
+        "Face runtime of MLServer would crash a worker. "
+        f'Run `{sys.executable} -m pip install "tensorflow<2.20"`'
     ]
 
 

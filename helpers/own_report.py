@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("model", help="FILE:CLASS; the class has load() and predict(requests)")
     parser.add_argument("--request", required=True, help="a JSON file with an example of a request")
     parser.add_argument("--latency-ms", required=True, help="until when an answer is good enough")
-    parser.add_argument("--minutes", default="5", help="for the search; the rest takes ten more")
+    parser.add_argument("--minutes", default="5", help="for the search; the rest takes seven more")
     parser.add_argument("--folder", default="comparison", help="for the files and the report")
     chosen = parser.parse_args(arguments)
     comparison: OwnComparison | None = None

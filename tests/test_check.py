@@ -1,5 +1,6 @@
 """The environment check."""
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import pytest
@@ -16,14 +17,18 @@ def test_this_environment_passes() -> None:
 
 def test_wrong_version_says_why_and_what_to_do() -> None:
     [_, line] = check(["pytest==0.1  # runs everything"])
-    assert line == (
-        f'[FAIL] pytest {version("pytest")}: runs everything. Run `pip install "pytest==0.1"`'
-    )
+    found = version("pytest")
+    pip = f"{sys.executable} -m pip install"  # of the Python that was looked at
+    assert line == f'[FAIL] pytest {found}: runs everything. Run `{pip} "pytest==0.1"`'
 
 
 def test_missing_package() -> None:
     [_, line] = check(["no-such-package>=2  # never mind"])
     assert line.startswith("[FAIL] no-such-package is missing: never mind.")
+
+
+def test_what_another_system_needs_is_not_missed() -> None:
+    [_] = check(['no-such-package>=2; sys_platform == "plan9"  # never mind'])
 
 
 def test_wrong_python() -> None:
