@@ -104,11 +104,12 @@ def run_05_ray(folder: Path) -> Server:
 
 
 def run_09(folder: Path) -> Server:
-    classes = {"translator": "Translator", "guarded": "GuardedTranslator", "mean": "Mean"}
+    classes = {"translator": "Translator", "guarded": "GuardedTranslator"}
     classes |= {"generator": "Generator", "main_generator": "Generator"}
     settings: dict[str, dict[str, object]] = {
         name: {"implementation": f"mlserver_models.{each}"} for name, each in classes.items()
     }
+    settings["mean"] = {"implementation": "mlserver_mean.Mean"}
     settings["main_generator"]["parallel_workers"] = 0
     repository(folder / "repository", settings)
     return mlserver_start("repository", cwd=folder, env={"WRITTEN": str(folder / "written.txt")})
