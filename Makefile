@@ -32,7 +32,7 @@ test: $(STAMP) ## all tests: of helpers/, and every notebook's outputs against a
 
 full: export TUTORIAL_PACE := full
 full: $(STAMP) ## the notebooks in full pace, one at a time, and how their findings differ from the stored
-	$(PY) -m pytest --nbval notebooks/
+	$(PY) -m pytest --nbval --nbval-cell-timeout=600 --timeout=900 notebooks/
 	$(PY) -m tools.notebooks findings
 
 tour: $(STAMP) ## run all notebooks; executed copies and one HTML page in build/
@@ -114,7 +114,7 @@ endif
 # uv needs a quarter of pip's time, and knows where PyTorch keeps its CPU build. That is all that is
 # needed here: the usual build for Linux brings 3 GB of CUDA. UV_TORCH_BACKEND= asks for another one.
 UV       := "$$(command -v uv || echo $(VENV)/bin/uv)"
-CPU_ONLY := $(shell [ "`uname -s`" = Linux ] && ! [ -e /dev/nvidia0 ] && ! command -v nvidia-smi && echo yes)
+CPU_ONLY := $(shell [ "`uname -s`" = Linux ] && ! [ -e /dev/nvidia0 ] && ! command -v nvidia-smi >/dev/null && echo yes)
 TORCH    := $(shell sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.txt)
 BACKEND  := $(or $(UV_TORCH_BACKEND),$(if $(CPU_ONLY)$(COLAB_RELEASE_TAG),cpu))
 

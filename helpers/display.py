@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -20,23 +20,18 @@ from matplotlib.axes import Axes
 
 PATIENCE = 1.5  # seconds of a wait that nobody needs to be told of
 
-Decimals = int | Mapping[str, int] | None
 Marks = Mapping[str, float | Iterable[float]]
 
 
 class Table:
     """A frame that a notebook shows as small, plain HTML, a terminal as text; `show` makes one."""
 
-    def __init__(self, frame: pd.DataFrame, decimals: Decimals = None) -> None:
+    def __init__(self, frame: pd.DataFrame) -> None:
         self.frame = frame
         index = [frame.index.get_level_values(level) for level in range(frame.index.nlevels)]
         index = [i for i in index if i.name is not None or not pd.api.types.is_integer_dtype(i)]
         columns = [frame.iloc[:, position] for position in range(len(frame.columns))]
-        self._columns = [_column(each.name, each, decimals) for each in [*index, *columns]]
-        titles = [texts[0] for texts, _ in self._columns]
-        for name in decimals if isinstance(decimals, Mapping) else ():
-            if name not in titles:
-                raise ValueError(f"There is no column {name!r}: they are {', '.join(titles)}.")
+        self._columns = [_column(each.name, each) for each in [*index, *columns]]
 
     def _repr_html_(self) -> str:
         # No style block and no ids, which are a change in each diff. Numbers are to the right by
@@ -61,7 +56,7 @@ class Table:
         return "\n".join("  ".join(row).rstrip() for row in zip(*aligned, strict=True))
 
 
-def show(table: pd.DataFrame | pd.Series, *, decimals: Decimals = None) -> Table:
+def show(table: pd.DataFrame | pd.Series) -> Table:
     """Show a table: text to the left, numbers to the right and as exact as they deserve.
 
     Whole numbers have no decimals, others from 10 on one (from 1000 on none), smaller ones two
@@ -72,8 +67,6 @@ def show(table: pd.DataFrame | pd.Series, *, decimals: Decimals = None) -> Table
     ----------
     table : pandas.DataFrame or pandas.Series
         Such as `Server.processes` or `summary` return.
-    decimals : int or dict of str to int, optional
-        How many decimals instead: of all columns but those of integers, or by column.
 
     Returns
     -------
@@ -83,7 +76,7 @@ def show(table: pd.DataFrame | pd.Series, *, decimals: Decimals = None) -> Table
     Raises
     ------
     ValueError
-        If it is no table, or decimals are those of a column that it does not have.
+        If it is no table.
 
     Examples
     --------
@@ -95,7 +88,7 @@ def show(table: pd.DataFrame | pd.Series, *, decimals: Decimals = None) -> Table
         table = table.to_frame("" if table.name is None else table.name)
     if not isinstance(table, pd.DataFrame):
         raise ValueError(f"show takes a DataFrame or a Series, not a {type(table).__name__}.")
-    return Table(table, decimals)
+    return Table(table)
 
 
 def use_tables() -> None:
@@ -121,19 +114,16 @@ def use_tables() -> None:
     )
 
 
-def _column(name: object, values: Iterable[Any], decimals: Decimals) -> tuple[list[str], bool]:
+def _column(name: object, values: Iterable[Any]) -> tuple[list[str], bool]:
     """Return title and values as text, and whether they are numbers."""
     title = " ".join(map(str, name)).strip() if isinstance(name, tuple) else str(name)
     title = "" if name is None else title
     cells: list[Any] = [None if pd.api.types.is_scalar(v) and pd.isna(v) else v for v in values]
     found = [v for v in cells if _is_number(v)]
-    if isinstance(decimals, Mapping):
-        places = decimals.get(title)
-    else:
-        places = None if all(isinstance(v, Integral) for v in found) else decimals
-    if places is None and title == "client":
+    places = None
+    if title == "client":
         places = 2
-    if places is None and all(v == round(v) for v in found if math.isfinite(v)):
+    elif all(v == round(v) for v in found if math.isfinite(v)):
         places = 0
     return [title, *(_text(v, places) for v in cells)], len(found) + cells.count(None) == len(cells)
 

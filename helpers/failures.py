@@ -151,7 +151,7 @@ def kill_under_load(
         Called after a kill from which not all came back in time, to bring back all. Requests that
         are due meanwhile are not counted.
     **options
-        What else `load` takes, such as ``headers``; or a ``url`` and a ``locustfile`` of clients
+        What else `load` takes; or a ``url`` and a ``locustfile`` of clients
         that ask in another way than the target's, such as over gRPC.
 
     Returns

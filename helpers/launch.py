@@ -26,7 +26,6 @@ def serve_run(
     *arguments: str,
     cwd: str | Path = ".",
     log: str = "serve.log",
-    port: int | None = None,
     dashboard: bool = False,
     tuned: bool = False,
     timeout: float = 180,
@@ -46,8 +45,6 @@ def serve_run(
         The folder to run it in.
     log : str
         Name of the log file in that folder.
-    port : int, optional
-        The HTTP port; a free one if not given.
     dashboard : bool
         Start Ray's dashboard as well, at ``server.ports["dashboard"]``. It costs several
         processes and seconds.
@@ -105,7 +102,6 @@ def serve_run(
         ready,
         cwd=folder,
         log=log,
-        port=port,
         timeout=timeout,
         env={**(tuned_variables() if tuned else {}), **(env or {})},
     )
@@ -118,7 +114,6 @@ def mlserver_start(
     *,
     cwd: str | Path = ".",
     log: str = "mlserver.log",
-    port: int | None = None,
     timeout: float = 180,
     env: Mapping[str, str] | None = None,
 ) -> Server:
@@ -128,13 +123,12 @@ def mlserver_start(
     ----------
     folder : str or Path
         The model repository: a folder with a ``settings.json`` (optional) and a
-        ``model-settings.json``, there or in folders below. Relative to ``cwd``.
+        ``model-settings.json``, there or in folders below. Relative to ``cwd``. Ports that
+        ``settings.json`` does not name are free ones.
     cwd : str or Path
         The folder to run it in.
     log : str
         Name of the log file in ``cwd``.
-    port : int, optional
-        The HTTP port. If not given, the one in ``settings.json``, else a free one.
     timeout : float
         Seconds to wait until all models of the repository are ready.
     env : dict of str to str, optional
@@ -180,7 +174,7 @@ def mlserver_start(
         lambda server: all(_answers(server.url + probe) for probe in probes),
         cwd=_folder(cwd),
         log=log,
-        port=port or configured.get("http_port"),
+        port=configured.get("http_port"),
         timeout=timeout,
         env=env,
     )
@@ -294,8 +288,11 @@ def command_run(
     ... )
     """
     first, *arguments = shlex.split(command)
+    title = first
+    if first == "python":  # people name the script or the module instead
+        title = next(word for word in [*arguments, first] if not word.startswith("-"))
     return Server(
-        arguments[0] if first == "python" else first,
+        Path(title).name,
         command,
         [server_python() if first == "python" else first, *arguments],
         lambda server: (
@@ -340,18 +337,17 @@ def check_import_path(folder: Path, target: str) -> None:
             f"{target!r} is looked for in {file.name}, which is not in {shown(folder)}. The part "
             "before the colon must be the name of the file, without .py."
         )
+    definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     names: set[str] = set()
     for node in ast.parse(file.read_text(), file.name).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name for alias in node.names}
-        else:
-            names |= {
-                part.id
-                for part in ast.walk(node)
-                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
-            }
+        # a definition's own names are not the module's; those below an `if` or a `try` are
+        for part in [node] if isinstance(node, definition) else ast.walk(node):
+            if isinstance(part, definition):
+                names.add(part.name)
+            elif isinstance(part, ast.Import | ast.ImportFrom):
+                names |= {alias.asname or alias.name for alias in part.names}
+            elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                names.add(part.id)
     if "*" in names:  # from module import *
         return
     if name not in names:

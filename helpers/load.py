@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +48,7 @@ class Load:
             [server_python(), str(_PROGRAM), json_.dumps(self._spec)],
             env={**os.environ, **environment(), "PYTHONUNBUFFERED": ""},
             stdin=subprocess.PIPE,
+            bufsize=0,  # a byte that nobody takes is not written once more when the pipe is closed
             stdout=self._rows,
             stderr=self._log,
             start_new_session=True,  # the stop button is for us, we then stop the load
@@ -95,13 +96,14 @@ class Load:
             Send no more requests, but let those under way come back; without it they are dropped.
         """
         assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # it has ended by itself
-            if wait:
-                self._process.stdin.write(b"enough")
-                self._process.stdin.flush()
+        try:
+            if wait and not self._process.stdin.closed:
+                with contextlib.suppress(BrokenPipeError):  # it has ended by itself
+                    self._process.stdin.write(b"enough")
                 self._wait_while(lambda: True)
+        finally:
             self._process.stdin.close()
-        self._process.wait()
+            self._process.wait()
 
     def __enter__(self) -> "Load":
         return self
@@ -134,8 +136,6 @@ def load(
     url: str = "",
     *,
     json: Any = None,
-    data: str | None = None,
-    headers: Mapping[str, str] | None = None,
     users: int = 1,
     seconds: float | None = 5,
     arrivals: Literal["closed", "constant", "poisson"] = "closed",
@@ -155,10 +155,6 @@ def load(
         Where to send it: with POST if there is a body, else with GET.
     json : object, optional
         The body, sent as JSON.
-    data : str, optional
-        The body, sent as it is.
-    headers : dict of str to str, optional
-        More headers of the request.
     users : int
         In a closed loop, how many requests are under way at a time.
     seconds : float, optional
@@ -193,7 +189,7 @@ def load(
     Raises
     ------
     ValueError
-        If a number makes no sense, or there are two bodies.
+        If a number makes no sense.
     RuntimeError
         If the load could not be made.
 
@@ -203,8 +199,6 @@ def load(
     >>> requests = load(url, json=body, users=8, repeat=3).result()         # doctest: +SKIP
     >>> summary(requests)                                                   # doctest: +SKIP
     """
-    if json is not None and data is not None:
-        raise ValueError("A request has one body: give json or data, not both.")
     numbers = {"users": users, "seconds": seconds, "rate": rate, "repeat": repeat}
     for name, value in numbers.items():
         if value is not None and value <= 0:
@@ -220,14 +214,13 @@ def load(
         raise ValueError("Say where to send the requests: give a url, or a locustfile.")
     if locustfile and not Path(locustfile).is_file():
         raise FileNotFoundError(f"There is no {locustfile} in the current folder.")
-    body = data if json is None else json_.dumps(json)
-    content = {"Content-Type": "application/json"} if json is not None else {}
+    has_body = json is not None
     return Load(
         {
             "url": url,
-            "method": "GET" if body is None else "POST",
-            "body": body,
-            "headers": {**content, **(headers or {})},
+            "method": "POST" if has_body else "GET",
+            "body": json_.dumps(json) if has_body else None,
+            "headers": {"Content-Type": "application/json"} if has_body else {},
             "users": users,
             "seconds": seconds and pace.seconds(seconds),
             "arrivals": arrivals,

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -221,7 +222,13 @@ def _run(command: list[str], text: str, doing: str) -> tuple[int, str, str]:
     pipe, begin = subprocess.PIPE, time.monotonic()
     given: str | None = text
     process = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=os.environ | environment()
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        env=os.environ | environment(),
+        start_new_session=True,  # what the model has started, and left behind, ends with it
     )
     with process, progress() as line:
         try:
@@ -230,10 +237,17 @@ def _run(command: list[str], text: str, doing: str) -> tuple[int, str, str]:
                     output, errors = process.communicate(given, timeout=0.5)
                     return process.returncode, output, errors
                 given = None  # it has it
+                if process.poll() is not None:  # but not all who have its pipes
+                    _kill_group(process.pid)
                 line.show(f"{doing}: {waited:.0f} s")
         finally:
-            process.kill()
+            _kill_group(process.pid)
     raise BadInput(f"{doing}: not within {PATIENCE} s.")
+
+
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _brief(answer: object) -> str:

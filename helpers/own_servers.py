@@ -196,6 +196,8 @@ class RayServeSide(Side):
         """Start the program that deploys, which has to import Ray first."""
         if self._deployer:
             return
+        if not self.running.pid:
+            raise self.running.failure("does not run any more")
         processes = psutil.Process(self.running.pid).children(recursive=True)
         words = [word for process in processes for word in _words(process)]
         addresses = {w.partition("=")[2] for w in words if w.startswith("--gcs-address=")}

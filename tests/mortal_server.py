@@ -7,7 +7,6 @@ one, unless RESPAWN is "never".
 """
 
 import os
-import socket
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,14 +29,13 @@ class Handler(BaseHTTPRequestHandler):  # HTTP/1.0: a connection each, so that b
 class Server(ThreadingHTTPServer):
     request_queue_size = 100
 
-    def server_bind(self) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        super().server_bind()
+
+server = Server(("127.0.0.1", int(sys.argv[1])), Handler)  # one socket, which both listen to
 
 
 def start() -> None:
     if not os.fork():
-        Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+        server.serve_forever()
 
 
 start()

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 from fake_load import FakeLoad, rows
+from wait import runs, wait_until
 
 from helpers import own_comparison, own_files, own_model, own_servers, pace
 from helpers.kills import Kills
@@ -73,6 +74,15 @@ def test_a_model_may_take_its_time_but_not_for_ever(
     monkeypatch.setattr(own_model, "PATIENCE", 0.7)
     with pytest.raises(BadInput, match="Upper loads and answers by itself: not within 0.7 s"):
         own_model.own_model("slow.py:Upper", "hello", 200)
+
+
+def test_what_a_model_has_started_holds_nobody_up_and_ends_with_it(folder: Path) -> None:
+    starts = 'open("child", "w").write(str(subprocess.Popen(["sleep", "1000"]).pid))'
+    text = GOOD.replace("import threading", "import subprocess, threading")
+    (folder / "starts.py").write_text(text.replace('print("loaded")', starts))
+    assert own_model.own_model("starts.py:Upper", "hello", 200).answer == "HELLO"
+    child = int((folder / "child").read_text())
+    assert wait_until(lambda: not runs(child))
 
 
 MODEL = """\

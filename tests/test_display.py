@@ -18,9 +18,9 @@ from helpers import display
 from helpers.display import progress, show, use_tables
 
 
-def column(*values: object, name: str = "x", decimals: int | None = None) -> list[str]:
+def column(*values: object, name: str = "x") -> list[str]:
     """The texts of one column as they are shown."""
-    table = show(pd.DataFrame({name: values}), decimals=decimals)
+    table = show(pd.DataFrame({name: values}))
     return [line.strip() for line in repr(table).splitlines()[1:]]
 
 
@@ -88,19 +88,6 @@ def test_numbers_of_numpy_and_nullable_integers_are_numbers() -> None:
 def test_the_share_of_the_client_has_two_decimals() -> None:
     assert column(0.0, 1.234, name="client") == ["0.00", "1.23"]
     assert column(0, 1, name="client") == ["0.00", "1.00"]
-
-
-def test_decimals_override() -> None:
-    assert column(3.0, 14.0, decimals=1) == ["3.0", "14.0"]
-    assert column(3, 14, decimals=1) == ["3", "14"]
-    frame = pd.DataFrame({"ratio": [1.044], "p50": [5.26], "n": [3]})
-    shown = show(frame, decimals={"ratio": 2, "n": 1})
-    assert repr(shown).splitlines()[1].split() == ["1.04", "5.3", "3.0"]
-
-
-def test_decimals_of_a_column_that_is_not_there_are_refused() -> None:
-    with pytest.raises(ValueError, match="no column 'p99': they are server, p50"):
-        show(pd.DataFrame({"server": ["Ray"], "p50": [1]}), decimals={"p99": 2})
 
 
 def test_what_is_no_table_is_refused() -> None:

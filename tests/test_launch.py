@@ -33,7 +33,16 @@ def test_serve_run_says_what_is_wrong_with_its_target(
         serve_run(target)
 
 
-@pytest.mark.parametrize("content", ["app = 1", "from elsewhere import app", "def app(): ..."])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "app = 1",
+        "from elsewhere import app",
+        "def app(): ...",
+        "try:\n    from elsewhere import app\nexcept ImportError:\n    raise",
+        "if True:\n    def app(): ...",
+    ],
+)
 def test_an_application_may_come_from_anywhere_in_its_file(content: str) -> None:
     Path("some.py").write_text(content)
     check_import_path(Path.cwd(), "some:app")

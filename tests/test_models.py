@@ -99,6 +99,7 @@ def nobodys_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(variable)
     monkeypatch.delenv("TUTORIAL_MODELS", raising=False)
     models._cached_or_reachable.cache_clear()
+    models._reachable.cache_clear()
 
 
 @pytest.fixture
@@ -293,7 +294,7 @@ def test_auto_goes_offline_if_the_hub(wrong: str, hub: FakeHub, env: Env) -> Non
 
 def test_auto_does_not_wait_for_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()  # looking up a host's name knows no timeout
-    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: never.wait())
+    monkeypatch.setattr("requests.head", lambda *_, **__: never.wait())
     monkeypatch.setattr(models, "_snapshot", lambda _: None)
     monkeypatch.setenv("TUTORIAL_MODELS", "auto")
     assert models._choose("translator") == str(models.STAND_INS / "translator")

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import nbformat
-import psutil
 import pytest
 from nbformat import NotebookNode
+from wait import runs
 
 from tools.notebooks import ROOT
 
@@ -125,11 +125,3 @@ def test_an_unhappy_notebook_leaves_no_server(
     done = run_nbval(tmp_path, cell(start), cell(end))
     assert summary(done) == "1 failed, 1 passed"
     assert not runs(int((tmp_path / "pid").read_text()))
-
-
-def runs(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended and nobody collects does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

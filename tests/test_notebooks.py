@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from machines import set_up_cell
 from nbformat import NotebookNode
 
 from helpers.results import findings
@@ -92,9 +93,7 @@ def test_has_the_form_of_a_notebook(path: Path) -> None:
 
 @each_notebook
 def test_begins_with_the_set_up_cell_of_contributing(path: Path) -> None:
-    block = re.search(r"^   ```python\n(.*?)^   ```", CONTRIBUTING, re.S | re.M)
-    assert block
-    assert code_cells(read(path))[0].source.startswith(textwrap.dedent(block[1]).strip())
+    assert code_cells(read(path))[0].source.startswith(set_up_cell())
 
 
 @each_notebook

@@ -71,7 +71,7 @@ def test_ready_then_stopped() -> None:
 def test_logs_prints_the_tail(capsys: pytest.CaptureFixture[str]) -> None:
     with fake("well-behaved") as server:
         server.logs(1)
-        assert capsys.readouterr().out.startswith("noticed after")
+        assert capsys.readouterr().out.startswith("asked")
 
 
 def test_early_death_is_noticed_and_explained() -> None:
@@ -251,11 +251,6 @@ def test_a_killed_kernel_leaves_no_process_and_no_port(tmp_path: Path) -> None:
     kernel.stdout.close()
 
 
-def test_ready_is_asked_for_often_enough() -> None:
-    """Between two looks lies less than the 0.2 s within which a ready model is to be noticed."""
-    assert helpers.server.POLL < 0.2
-
-
 def test_workspace_is_empty_and_stops_what_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["helpers.workspace"], "START", Path.cwd())
     monkeypatch.setattr(os, "environ", os.environ.copy())
@@ -299,6 +294,18 @@ def test_any_command_in_an_environment_of_its_own(tmp_path: Path) -> None:
     ) as server:
         assert server.log.read_text() == f"hello from {server.ports['grpc']} in {server.scratch}\n"
         assert repr(server).startswith("sh · ready")
+
+
+def test_a_command_has_the_name_that_people_give_it(tmp_path: Path) -> None:
+    (tmp_path / "a_module.py").write_text(
+        "import time; print('up', flush=True); time.sleep(99)", encoding="utf-8"
+    )
+    with command_run("python -m a_module", ready="up", log="module.log") as server:
+        assert repr(server).startswith("a_module · ready")
+    with command_run(
+        f"{shutil.which('sh')} -c 'echo up; exec sleep 99'", ready="up", log="sh.log"
+    ) as sh:
+        assert repr(sh).startswith("sh · ready")
 
 
 def test_a_command_that_does_not_exist() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from wait import wait_until
+from wait import runs, wait_until
 
 from tools import notebooks, soak
 from tools.notebooks import ROOT
@@ -134,14 +134,6 @@ def test_a_notebook_is_tested_by_a_pytest_of_its_own(root: Path, tmp_path: Path)
 # --- what it starts ends with it ---
 
 
-def gone(process: psutil.Process) -> bool:
-    """Tell whether a process has ended, also where nobody collects it."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def test_a_core_is_busy_for_as_long_as_the_block() -> None:
     with busy_core() as pid:
         loop = psutil.Process(pid)
@@ -155,9 +147,8 @@ def test_the_busy_core_does_not_outlive_one_who_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE) as one:
         assert one.stdout
         pid = int(one.stdout.readline())
-        loop = psutil.Process(pid)
         one.kill()
-    assert wait_until(lambda: gone(loop))
+    assert wait_until(lambda: not runs(pid))
 
 
 def test_a_soak_that_is_stopped_stops_what_it_runs(root: Path) -> None:
@@ -175,10 +166,10 @@ runpy.run_module("tools.soak", run_name="__main__")
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as one:
         written = root / "notebooks" / "pid"
         assert wait_until(lambda: written.exists() and written.read_text() != "")
-        kernel = psutil.Process(int(written.read_text()))
+        kernel = int(written.read_text())
         time.sleep(0.5)  # pytest waits for the cell by now
         os.kill(one.pid, signal.SIGTERM)
         printed, _ = one.communicate(timeout=120)
     assert one.returncode == 1
     assert "Stopped." in printed and "0 of 0 runs failed, 10 were not run." in printed
-    assert wait_until(lambda: gone(kernel))
+    assert wait_until(lambda: not runs(kernel))

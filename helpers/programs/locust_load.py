@@ -204,8 +204,9 @@ if spec["locustfile"]:
         sys.exit(f"{spec['locustfile']} must define one class of locust users, not {len(classes)}.")
 
 soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # a request under way is an open file
-if hard != resource.RLIM_INFINITY:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2 * IN_FLIGHT)), hard))
+most = 2 * IN_FLIGHT if hard == resource.RLIM_INFINITY else min(hard, 2 * IN_FLIGHT)
+if soft != resource.RLIM_INFINITY:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 # A run that ends lets the requests under way come back: they are not lost.
 classes[0].host = spec["url"] or None
