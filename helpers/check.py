@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
+PIP = f"{sys.executable} -m pip install"  # a terminal's own pip may be that of another Python
 
 
 def check(lines: list[str], python: tuple[int, int] = sys.version_info[:2]) -> list[str]:
@@ -45,7 +46,6 @@ def check(lines: list[str], python: tuple[int, int] = sys.version_info[:2]) -> l
             f"[FAIL] Python {version_name}: the servers need 3.10 to 3.12. "
             "Run `make install` with PYTHON=python3.12"
         ]
-    pip = f"{sys.executable} -m pip install"  # a terminal's own pip may be that of another Python
     for line in lines:
         if not re.match(r"\w", line):  # a comment, an option, an empty line
             continue
@@ -57,7 +57,7 @@ def check(lines: list[str], python: tuple[int, int] = sys.version_info[:2]) -> l
         if found != "is missing" and requirement.specifier.contains(found, prereleases=True):
             results.append(f"[OK]   {requirement.name} {found}")
         else:
-            results.append(f'[FAIL] {requirement.name} {found}: {reason}. Run `{pip} "{wanted}"`')
+            results.append(f'[FAIL] {requirement.name} {found}: {reason}. Run `{PIP} "{wanted}"`')
     return results
 
 
@@ -79,7 +79,7 @@ def clash() -> list[str]:
     return [
         f"[FAIL] tensorflow {tensorflow} beside triton {triton}: each request to the Hugging "
         "Face runtime of MLServer would crash a worker. "
-        f'Run `{sys.executable} -m pip install "tensorflow<2.20"`'
+        f'Run `{PIP} "tensorflow<2.20"`'
     ]
 
 

@@ -115,6 +115,9 @@ def test_the_time_of_a_run_goes_into_the_readme_and_the_notebook() -> None:
     assert with_time(new, "02_it", 120).splitlines() == rows
     need = "**What you'll need:** nothing but this notebook; about {}. Linux.\n\nabout a minute."
     assert with_time(need.format("half an hour"), "02_it", 60) == need.format("a minute")
+    soon = need.replace("about {}", "a few seconds")
+    assert with_time(need.format("a minute"), "02_it", 4) == soon
+    assert with_time(soon, "02_it", 60) == need.format("a minute")
 
 
 def test_the_readme_says_of_each_notebook_the_time_that_the_notebook_says() -> None:

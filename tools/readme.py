@@ -75,7 +75,9 @@ def with_time(text: str, notebook: str, seconds: float) -> str:
     time, new = f"(?:{'|'.join(known)})", in_words(seconds)
     row = rf"(\({FOLDER}{notebook}\.ipynb\) \|[^|\n]*\| ){time}(?= \|)"
     text = re.sub(row, rf"\g<1>{new}", text)
-    return re.sub(rf"(\*\*What you'll need:\*\*.*; about ){time}(?=\.)", rf"\g<1>{new}", text)
+    said = new if new == "a few seconds" else f"about {new}"
+    need = rf"(\*\*What you'll need:\*\*.*; )(?:about )?{time}(?=\.)"
+    return re.sub(need, rf"\g<1>{said}", text)
 
 
 def _put(text: str, name: str, block: str) -> str:
