@@ -26,7 +26,7 @@ lab: $(STAMP) ## JupyterLab, at the first notebook
 # test: it gets another try, a notebook as a whole and alone, and pytest's reports say which needed it.
 test: export TUTORIAL_MODELS := offline
 test: $(STAMP) ## all tests: of helpers/, and every notebook's outputs against a quick run
-	$(PY) -m pytest tests -n 2 --dist loadfile --reruns 2 -rR
+	$(PY) -m pytest tests -n 4 --dist loadfile --reruns 2 -rR
 	$(PY) -m pytest --nbval notebooks/ -n 2 --dist loadfile || \
 	    { again=$$($(PY) -m tools.notebooks failed) && $(PY) -m pytest --nbval $$again; }
 
