@@ -22,8 +22,9 @@ lab: $(STAMP) ## JupyterLab, at the first notebook
 	$(PY) -m jupyterlab --ServerApp.root_dir=. notebooks/01_install.ipynb
 
 # The outputs that the tests compare are those of the models in models/. Two notebooks run at a time:
-# no output that is compared is a time. A machine that others use too may stall in the middle of a
-# test: it gets another try, a notebook as a whole and alone, and pytest's reports say which needed it.
+# no output that is compared is a time. Unit tests wait more than they compute, so four of them do.
+# A machine that others use too may stall in the middle of a test: it gets another try, a notebook as
+# a whole and alone, and pytest's reports say which needed it.
 test: export TUTORIAL_MODELS := offline
 test: $(STAMP) ## all tests: of helpers/, and every notebook's outputs against a quick run
 	$(PY) -m pytest tests -n 4 --dist loadfile --reruns 2 -rR

