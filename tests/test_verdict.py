@@ -38,8 +38,9 @@ NOT_SURE = ("1 (1 – 2)", "1 (1 – 2)", "p50: MLServer 2 times Ray Serve in 2 
         (ALIKE, ["no difference"], ["MLServer", "Ray Serve"]),
         (NOT_SURE, ["more than 0"], ["MLServer", "Ray Serve", "no difference"]),
         (("yes", "no", "", ""), ["yes | no"], ["yes", "no", "no | yes", "more than 0"]),
-        (("0 (0 – 1)", "2", "", ""), ["0 (0 – 1) | 2"], ["more than 0"]),
-        (("–", "2", "", ""), [], ["more than 0"]),
+        (("0 (0 – 1)", "2", "", ""), ["0 (0 – 1) | 2", "not always 0"], ["more than 0"]),
+        (("0 (0 – 0)", "2", "", ""), [], ["not always 0"]),
+        (("–", "2", "", ""), [], ["more than 0", "not always 0"]),
     ],
 )
 def test_what_a_finding_says(
