@@ -165,7 +165,7 @@ def _says(row: dict[str, Any]) -> set[str]:
     said = {row["better"], " | ".join(answers)} - {""}
     if "no difference seen" in row["compared"]:
         said.add("no difference")
-    numbers = [[float(n) for n in re.findall(r"-?\d[\d.]*", answer)] for answer in answers]
+    numbers = [[float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", answer)] for answer in answers]
     if all(numbers) and all(number > 0 for side in numbers for number in side):
         said.add("more than 0")
     if all(any(number > 0 for number in side) for side in numbers):

@@ -40,6 +40,7 @@ NOT_SURE = ("1 (1 – 2)", "1 (1 – 2)", "p50: MLServer 2 times Ray Serve in 2 
         (("yes", "no", "", ""), ["yes | no"], ["yes", "no", "no | yes", "more than 0"]),
         (("0 (0 – 1)", "2", "", ""), ["0 (0 – 1) | 2", "not always 0"], ["more than 0"]),
         (("0 (0 – 0)", "2", "", ""), [], ["not always 0"]),
+        (("since 1.7.1", "yes", "", ""), ["since 1.7.1 | yes"], ["more than 0", "not always 0"]),
         (("–", "2", "", ""), [], ["more than 0", "not always 0"]),
     ],
 )
