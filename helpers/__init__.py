@@ -11,6 +11,7 @@ from helpers.measure import assert_answered, compare, summary
 from helpers.reference import reference
 from helpers.results import findings, record
 from helpers.server import Server, ServerError, left_over
+from helpers.turn import only
 from helpers.workspace import workspace
 
 use_tables()
@@ -30,6 +31,7 @@ __all__ = [
     "load",
     "mlserver_start",
     "models",
+    "only",
     "python_run",
     "record",
     "reference",

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from helpers import pace
 from helpers.display import progress
 from helpers.load import Load
 from helpers.measure import LATE, LATE_SHARE
+from helpers.turn import asked, only
 
 T = TypeVar("T")
 
@@ -21,7 +23,10 @@ def alternate(
 ) -> pd.DataFrame:
     """Measure two servers in turn: A B, B A, A B, ...
 
-    What changes on the machine meanwhile then meets both, and neither is always the first.
+    What changes on the machine meanwhile then meets both, and neither is always the first. While
+    one of them is asked, all other servers stand still (`helpers.turn.only`): an idle one is not at
+    rest. Which is asked is told by the addresses in the targets. Where neither target has any, as
+    where ``run`` knows them, nothing stands still.
 
     Parameters
     ----------
@@ -58,13 +63,16 @@ def alternate(
     pairs, order = pace.times(pairs), list(targets)
     turns = [(n, pair) for pair in range(1, pairs + 1) for n in order[:: 1 if pair % 2 else -1]]
     tables, client, attrs = [], {}, {}
+    whom = {name: asked(target) for name, target in targets.items()}
+    known = None not in whom.values() and any(whom.values())
     begin = time.monotonic()
     with progress() as line:
         for done, (name, pair) in enumerate(turns):
             per_turn = (time.monotonic() - begin) / max(done, 1)
             left = f" · about {per_turn * (len(turns) - done):.0f} s left" if done else ""
             line.show(f"pair {pair} of {pairs}: {name}{left}")
-            requests = _after_warm_up(run(targets[name]))
+            with only(*whom[name] or []) if known else nullcontext():
+                requests = _after_warm_up(run(targets[name]))
             attrs = requests.attrs
             client[name, pair] = max(attrs.get("client", {}).values(), default=math.nan)
             tables.append(requests.assign(target=name, pair=pair))

@@ -135,13 +135,13 @@ class OwnComparison:
         with self._stopped_on_error():
             for users, measure, question in COMPARED[-1:] if pace.quick() else COMPARED:
                 asked.append(question)
-                targets = {f"{side.title}, {setting}": side for side in self.sides}
+                targets = {f"{side.title}, {setting}": side.request for side in self.sides}
 
-                def ask(side: Side, users: int = users) -> Load:
-                    return load(**side.request, users=users, seconds=5, warm_up=1)
+                def ask(request: dict[str, Any], users: int = users) -> Load:
+                    return load(**request, users=users, seconds=5, warm_up=1)
 
                 runs = alternate(targets, ask)
-                for name, side in targets.items():
+                for name, side in zip(targets, self.sides, strict=True):
                     own = runs[runs["target"] == name]
                     median = summary(own.assign(run=own["pair"]))[measure].median()
                     self._note(question, side, median)

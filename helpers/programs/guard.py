@@ -13,6 +13,7 @@ The exit status is the command's own, or 128 + N if signal N ended it. Standard 
 file is run by its path and must start fast.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -36,6 +37,8 @@ def main(scratch: str, grace: float, command: list[str]) -> int:
     def stop_when_the_pipe_closes() -> None:
         sys.stdin.buffer.read()
         assert child
+        with contextlib.suppress(OSError):  # it has just gone
+            os.killpg(child.pid, signal.SIGCONT)  # it may stand still, and would not hear SIGINT
         child.send_signal(signal.SIGINT)
         time.sleep(grace)
         kill()
