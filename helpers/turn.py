@@ -1,8 +1,8 @@
 """Whose turn it is: while one server is measured, the others stand still.
 
 A server that nobody asks is not at rest. The processes of Ray Serve look after each other all the
-time, which takes a part of a core, and more than that from a model whose threads wait for one
-another on every core. Whatever is measured beside it would pay for it.
+time, which takes a part of a core, and can take more than that from a model whose threads wait for
+one another on every core. Whatever is measured beside it would pay for it (notebook 07 tries it).
 """
 
 import contextlib

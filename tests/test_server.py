@@ -1,6 +1,5 @@
 """Background servers, tested with small fake ones; the notebooks test them with the real ones."""
 
-import contextlib
 import json
 import os
 import re
@@ -16,14 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from wait import listens, wait_until
+from wait import listens, processes_in, wait_until
 
 import helpers.server
 from helpers import (
     Server,
     ServerError,
     command_run,
-    left_over,
     mlserver_start,
     python_run,
     workspace,
@@ -40,15 +38,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert not processes_in(tmp_path), "a server outlived its test"
-
-
-def processes_in(folder: Path) -> list[psutil.Process]:
-    found = []
-    for process in left_over():
-        with contextlib.suppress(psutil.NoSuchProcess):  # it may end while we look
-            if process.cwd() == str(folder):
-                found.append(process)
-    return found
 
 
 def fake(behaviour: str, **options: object) -> Server:

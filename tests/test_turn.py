@@ -11,9 +11,9 @@ import psutil
 import pytest
 import requests
 from fake_load import rows
-from wait import listens, wait_until
+from wait import listens, processes_in, wait_until
 
-from helpers import Server, alternate, left_over, only, python_run
+from helpers import Server, alternate, only, python_run
 from helpers.turn import asked
 
 FAKE = Path(__file__).with_name("fake_server.py")
@@ -76,7 +76,7 @@ def test_a_killed_kernel_leaves_nothing_that_stands_still(tmp_path: Path) -> Non
         port = int(kernel.stdout.readline())
         kernel.kill()
     assert wait_until(lambda: not listens(port), 20)  # and not after the grace
-    assert wait_until(lambda: not [p for p in left_over() if p.cwd() == str(tmp_path)])
+    assert wait_until(lambda: not processes_in(tmp_path))
 
 
 def test_addresses_tell_who_is_asked(two: tuple[Server, Server]) -> None:
@@ -90,27 +90,24 @@ def test_addresses_tell_who_is_asked(two: tuple[Server, Server]) -> None:
 
 
 @pytest.mark.parametrize(
-    "targets, stand_still",
+    "asks, stand_still",
     [
-        ("{'A': first.url, 'B': second.url}", {"A": [False, True], "B": [True, False]}),
-        ("{'A': first.url, 'B': 'none'}", {"A": [False, True], "B": [True, True]}),
-        ("{'A': first.url, 'B': first.url + '/b'}", {"A": [False, True], "B": [False, True]}),
-        ("{'A': 'a', 'B': 'b'}", {"A": [False, False], "B": [False, False]}),
-        ("{'A': first.url, 'B': '127.0.0.1:9'}", {"A": [False, False], "B": [False, False]}),
+        (["{first}", "{second}"], [[False, True], [True, False]]),
+        (["{first}", "the model alone"], [[False, True], [True, True]]),
+        (["{first}/a", "{first}/b"], [[False, True], [False, True]]),
+        (["a", "b"], [[False, False], [False, False]]),
+        (["{first}", "127.0.0.1:9"], [[False, False], [False, False]]),
     ],
 )
-def test_turns(
-    two: tuple[Server, Server], targets: str, stand_still: dict[str, list[bool]]
-) -> None:
+def test_turns(two: tuple[Server, Server], asks: list[str], stand_still: list[list[bool]]) -> None:
     first, second = two
-    names = eval(targets, {"first": first, "second": second})
+    targets = [each.format(first=first.url, second=second.url) for each in asks]
     seen = {}
 
     def run(target: str) -> pd.DataFrame:
-        [name] = [each for each, own in names.items() if own == target]
-        seen[name] = [still(each) for each in two]
+        seen[target] = [still(each) for each in two]
         return rows(1)
 
-    alternate(names, run, pairs=1)
-    assert seen == stand_still
+    alternate(dict(zip("AB", targets, strict=True)), run, pairs=1)
+    assert [seen[target] for target in targets] == stand_still
     assert not any(still(each) for each in two)

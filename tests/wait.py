@@ -1,10 +1,14 @@
-"""What a test waits for, and whether a port is held."""
+"""What a test waits for: a port, a process, those of a server."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
+
+from helpers import left_over
 
 
 def listens(port: int) -> bool:
@@ -18,6 +22,16 @@ def runs(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """Find what runs of the servers that were started in a folder."""
+    found = []
+    for process in left_over():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end while we look
+            if process.cwd() == str(folder):
+                found.append(process)
+    return found
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 40) -> bool:
