@@ -33,7 +33,7 @@ test: $(STAMP) ## all tests: of helpers/, and every notebook's outputs against a
 
 full: export TUTORIAL_PACE := full
 full: $(STAMP) ## the notebooks in full pace, one at a time, and how their findings differ from the stored
-	$(PY) -m pytest --nbval --nbval-cell-timeout=600 --timeout=900 notebooks/
+	$(PY) -m pytest --nbval --nbval-cell-timeout=900 --timeout=1200 notebooks/
 	$(PY) -m tools.notebooks findings
 
 tour: $(STAMP) ## run all notebooks; executed copies and one HTML page in build/

@@ -114,7 +114,7 @@ def test_a_leaking_notebook_is_found_and_its_processes_are_ended(tmp_path: Path)
 def test_an_unhappy_notebook_leaves_no_server(
     end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTEST_ADDOPTS", "--nbval-cell-timeout=5")  # so long it asks a dead kernel
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--nbval-cell-timeout=20")  # so long it asks a dead kernel
     shutil.copy(ROOT / "tests" / "fake_server.py", tmp_path)
     start = (
         "# NBVAL_IGNORE_OUTPUT\n"

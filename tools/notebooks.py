@@ -84,7 +84,7 @@ def execute(notebook: "NotebookNode", folder: Path) -> None:
     os.environ["TUTORIAL_PROGRESS"] = "off"  # an output cannot be taken back: see helpers.display
     client = NotebookClient(
         notebook,
-        timeout=600,
+        timeout=900,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         coalesce_streams=True,  # else how a text was cut into messages would be stored
