@@ -97,9 +97,10 @@ def draw_kills(killed: Mapping[str, Kills], number: int | None = None) -> None:
         moment, back = row["killed"], row["back"]
         begin, end = moment - 1, moment + 8 if math.isnan(back) else back + 2
         begin = max(begin, table["back"].shift().fillna(-math.inf)[chosen])
-        end = min(end, table["killed"].shift(-1).fillna(math.inf)[chosen])
-        start = kills.requests["start"]
-        panels[title] = kills.requests[(begin <= start) & (start < end)]
+        another = table["killed"].shift(-1).fillna(math.inf)[chosen]
+        end, start = min(end, another), kills.requests["start"]
+        done = start + kills.requests["latency"] / 1000
+        panels[title] = kills.requests[(begin <= start) & (start < end) & (done < another)]
         marks[title] = {"killed": moment, **({"all are back": back} if back < end else {})}
         notes.append(f"{row['requests']:.0f} requests met the kill, {row['failed']:.0f} failed")
     timelines(panels, marks, since={title: each["killed"] for title, each in marks.items()})
