@@ -11,6 +11,7 @@ or with the reason why one cannot.
 import csv
 import io
 import os
+import signal
 import sys
 import threading
 import time
@@ -83,6 +84,8 @@ threading.Thread(target=watch, daemon=True).start()
 try:
     cli(["run", *arguments])
 except SystemExit as end:
+    if end.code == signal.SIGTERM:  # as a platform stops it: how Ray ends is for clients to see
+        raise
     # Serve has shut down. Ray would need seconds to end its processes one by one; the guard kills.
     sys.stdout.flush()
     os._exit(int(end.code or 0))
