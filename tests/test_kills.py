@@ -51,6 +51,13 @@ def test_a_kill_is_drawn_with_its_surroundings(
         draw_kills({"it": kills}, 5)
 
 
+def test_a_request_that_the_next_kill_has_met_belongs_to_that_one(
+    monkeypatch: pytest.MonkeyPatch, kills: Kills
+) -> None:
+    kills.requests.loc[219, "latency"] = 500  # ms, from 21.9 s on; the third kill is at 22 s
+    assert drawn(monkeypatch, kills, 2)[1] == 21.8
+
+
 def test_the_median_kill_is_drawn_and_never_is_the_longest(
     monkeypatch: pytest.MonkeyPatch, kills: Kills
 ) -> None:
