@@ -36,6 +36,9 @@ _GUARD = Path(__file__).parent / "programs" / "guard.py"
 _PROBE = re.compile(r'"GET \S*/(ready|healthz) HTTP')  # our own looks, of no interest in a log
 _ACTOR = re.compile(r"^:actor_name:(.+)", re.MULTILINE)  # how the log of a worker of Ray begins
 _COLOUR = re.compile(r"\033\[\d*m")
+# Ray gives each of its nodes half a minute to start, a constant in its node.py. On a slow or busy
+# machine that may be too little at first, and enough when all files have been read once.
+_TOO_SLOW = "The current node timed out during startup"
 _RAISED = re.compile(r"^\w\S*(?:Error|Exception): .+", re.MULTILINE)  # how a traceback ends
 
 
@@ -136,7 +139,8 @@ class Server:
         """Start the server and wait until its models are ready.
 
         A server that writes to the same log file is stopped first, so that running a notebook's
-        cell again replaces the server. An interrupt while waiting stops everything.
+        cell again replaces the server. An interrupt while waiting stops everything. A Ray whose
+        node took longer to start than Ray allows is started once more.
 
         Returns
         -------
@@ -154,6 +158,15 @@ class Server:
         if old := running.pop(self.log, None):
             old.stop()
         self._check_port()
+        try:
+            self._try()
+        except ServerError as error:
+            if _TOO_SLOW not in str(error):
+                raise
+            self._try()
+        return self
+
+    def _try(self) -> None:
         running[self.log] = self
         try:
             self._launch()
@@ -161,7 +174,6 @@ class Server:
         except BaseException:
             self._kill()
             raise
-        return self
 
     def stop(self) -> None:
         """Stop the server as Ctrl-C would, and wait until all its processes are gone.

@@ -78,6 +78,19 @@ def test_the_error_that_ended_a_server_is_said_however_much_came_after_it() -> N
         fake("dies-in-order")
 
 
+def test_a_ray_that_was_too_slow_is_started_once_more() -> None:
+    with python_run("fake_server.py", "too-slow-at-first", "1", ready="/") as server:
+        assert requests.get(server.url).status_code == 200
+    assert Path("tries").read_text() == "xx"
+    assert not server.scratch.exists()
+
+
+def test_a_ray_that_is_too_slow_again_is_not_started_for_ever() -> None:
+    with pytest.raises(ServerError, match="timed out during startup"):
+        python_run("fake_server.py", "too-slow-at-first", "9", ready="/")
+    assert Path("tries").read_text() == "xx"
+
+
 def test_never_ready_times_out() -> None:
     with pytest.raises(ServerError, match="was not ready after 1 s"):
         fake("never-ready", timeout=1)
