@@ -84,7 +84,7 @@ def during(
         For each name what `load` takes to send a request: ``{"url": ..., "json": ...}``, and its
         ``rate`` if it has one of its own.
     rate : float
-        Requests per second and door.
+        Requests per second and door, fewer in quick pace.
     pause : float
         Seconds of load before it happens and after, shorter in quick pace.
     timeout : float
@@ -104,7 +104,9 @@ def during(
     constant: dict[str, Any] = {"arrivals": "constant", "seconds": None, "timeout": timeout}
     with contextlib.ExitStack() as stack:
         clients = {
-            door: stack.enter_context(load(**constant, **{"rate": rate, **request}))
+            door: stack.enter_context(
+                load(**{**constant, **request, "rate": pace.rate(request.get("rate", rate))})
+            )
             for door, request in doors.items()
         }
         time.sleep(pace.seconds(pause))

@@ -12,6 +12,7 @@ from helpers import changes, events
 from helpers.changes import change_under_load
 
 CLOCK = Clock()
+RATES: dict[str, float] = {}  # of the latest load of each URL
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeLoad]:
     def load(url: str, **options: Any) -> FakeLoad:
         assert options["arrivals"] == "constant" and options["seconds"] is None
         loads[url] = FakeLoad(result)
+        RATES[url] = options["rate"]
         return loads[url]
 
     monkeypatch.setattr(events, "load", load)
@@ -80,6 +82,16 @@ def test_nothing_to_do_is_an_error() -> None:
         change_under_load(ASKED, {})
     with pytest.raises(ValueError, match="something to ask"):
         change_under_load({}, {"load": takes(0)})
+
+
+@pytest.mark.parametrize(("full", "quick"), [(20, 5), (4, 2), (1, 1)])
+def test_in_quick_pace_clients_ask_less_often(
+    full: float, quick: float, fakes: dict[str, FakeLoad], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pace, rate in [("full", full), ("quick", quick)]:
+        monkeypatch.setenv("TUTORIAL_PACE", pace)
+        change_under_load({"it": {"url": "a", "rate": full}}, {"nothing": takes(0.1)})
+        assert RATES["a"] == rate
 
 
 def test_with_a_server_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
