@@ -22,6 +22,18 @@ TITLES = {
 }
 """What a sentence may choose, and how its paragraph begins."""
 
+# What comes first in the list wins; what fits nowhere is about speed.
+_GROUPS = {
+    "Memory": "customer",
+    "Failures": "08_|killed|is lost|response cache|Redis|asks again|shadow hangs|bad member|"
+    "different lengths",
+    "Change": "10_|rolling update|canary",
+    "Scale": "number of processes|one stage|to two models|new machine|503",
+    "Protocols": "09_",
+    "Effort": "12_.*(?:metrics|histogram|log lines|JSON log|traced)",
+    "Speed": "",
+}
+
 _SHOWN = ["notebook", "question", *SIDES.values(), "compared", "better"]
 
 
@@ -124,6 +136,26 @@ def short_verdict(table: pd.DataFrame, chosen: Iterable[Sentence], folder: str =
         when = sentence.when if holds else f"<s>{sentence.when}</s>"
         lines.setdefault(sentence.choose, []).append(f"{when} ({sentence.links(folder)})")
     return "\n".join(f"- **{TITLES[c]}** {'; '.join(each)}." for c, each in lines.items())
+
+
+def grouped(table: pd.DataFrame) -> pd.DataFrame:
+    """Say of each finding what it is about.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        What `findings` returns, or some rows of it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same with a column ``group`` (str): ``"Speed"``, ``"Memory"``, ``"Failures"``,
+        ``"Change"``, ``"Scale"``, ``"Protocols"`` or ``"Effort"``.
+    """
+    about = table["notebook"] + " " + table["question"]
+    return table.assign(
+        group=[next(g for g, words in _GROUPS.items() if re.search(words, each)) for each in about]
+    )
 
 
 def in_markdown(table: pd.DataFrame, folder: str = "") -> str:

@@ -37,7 +37,14 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_headlines_are_in_the_readme_and_the_better_side_in_bold(stored: Path) -> None:
     record("dull", mlserver=1, ray_serve=2, how="h")
-    record("memory", mlserver=[1, 2, 4], ray_serve="no", unit="MB", how="h", headline=True)
+    record(
+        "a customer's memory",
+        mlserver=[1, 2, 4],
+        ray_serve="no",
+        unit="MB",
+        how="h",
+        headline=True,
+    )
     record(
         "requests/s",
         mlserver=[7, 8, 8, 9],
@@ -56,7 +63,9 @@ def test_headlines_are_in_the_readme_and_the_better_side_in_bold(stored: Path) -
         "<!-- findings -->\n"
         "| | | MLServer | Ray Serve | |\n"
         "|---|---|---|---|---|\n"
-        "| [03](notebooks/03_compare.ipynb) | memory (MB) | 2 (1 – 4) | no |  |\n"
+        "| **Memory** | | | | |\n"
+        "| [03](notebooks/03_compare.ipynb) | a customer's memory (MB) | 2 (1 – 4) | no |  |\n"
+        "| **Speed** | | | | |\n"
         "| [03](notebooks/03_compare.ipynb) | requests/s | **8 (7 – 9)** | 2 (1 – 3) |  |\n"
         "\n"
         "Measured on one machine.\n"

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from helpers.results import findings
-from helpers.verdict import in_markdown, sentences, short_verdict
+from helpers.verdict import grouped, in_markdown, sentences, short_verdict
 
 FOLDER = "notebooks/"
 COUNT = "no a two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
@@ -26,7 +26,8 @@ def with_findings(text: str, stored: Iterable[Path]) -> str:
     -------
     str
         The README with a new verdict, in which what does not hold is struck out, and a new table,
-        in which the better side is in bold. As it was, if there are no findings.
+        by what the findings are about, in which the better side is in bold. As it was, if there
+        are no findings.
 
     Raises
     ------
@@ -39,7 +40,11 @@ def with_findings(text: str, stored: Iterable[Path]) -> str:
     choices = [sentence for sentence in sentences() if sentence.choose != "either"]
     text = _put(text, "verdict", short_verdict(table, choices, FOLDER))
     machines = sorted(set(table.attrs["machine"].values()))
-    rows = in_markdown(table[table["headline"]], FOLDER)
+    shown = table[table["headline"]]
+    lines = in_markdown(shown.head(0)).splitlines()
+    for group, rows in grouped(shown).groupby("group", sort=False):
+        lines += [f"| **{group}** | | | | |", *in_markdown(rows, FOLDER).splitlines()[2:]]
+    rows = "\n".join(lines)
     return _put(text, "findings", f"{rows}\n\nMeasured on {' and '.join(machines)}.")
 
 
