@@ -140,7 +140,7 @@ class Server:
 
         A server that writes to the same log file is stopped first, so that running a notebook's
         cell again replaces the server. An interrupt while waiting stops everything. A Ray whose
-        node took longer to start than Ray allows is started once more.
+        node took longer to start than Ray allows is started once more; its log tells of both.
 
         Returns
         -------
@@ -163,13 +163,13 @@ class Server:
         except ServerError as error:
             if _TOO_SLOW not in str(error):
                 raise
-            self._try()
+            self._try("ab")  # the log tells of both
         return self
 
-    def _try(self) -> None:
+    def _try(self, mode: str = "wb") -> None:
         running[self.log] = self
         try:
-            self._launch()
+            self._launch(mode)
             self._wait()
         except BaseException:
             self._kill()
@@ -264,7 +264,7 @@ class Server:
                     "one, or leave the port out and let this one take a free port",
                 ) from None
 
-    def _launch(self) -> None:
+    def _launch(self, mode: str) -> None:
         # /tmp, because Ray puts sockets there and their names must be short
         self.scratch = Path(tempfile.mkdtemp(prefix="serve-", dir="/tmp"))
         token = self.scratch / "token"
@@ -289,7 +289,7 @@ class Server:
         }
         env = {name: filled(value) for name, value in self.env.items()}
         guard = [sys.executable, str(_GUARD)]
-        with open(self.log, "wb") as log:
+        with open(self.log, mode) as log:
             self._guard = subprocess.Popen(
                 [*guard, str(self.scratch), str(GRACE), *map(filled, self._command)],
                 cwd=self.cwd,

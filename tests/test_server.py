@@ -81,6 +81,7 @@ def test_the_error_that_ended_a_server_is_said_however_much_came_after_it() -> N
 def test_a_ray_that_was_too_slow_is_started_once_more() -> None:
     with python_run("fake_server.py", "too-slow-at-first", "1", ready="/") as server:
         assert requests.get(server.url).status_code == 200
+        assert "timed out during startup" in server.log.read_text(), "nobody would know"
     assert Path("tries").read_text() == "xx"
     assert not server.scratch.exists()
 
