@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-import psutil
 import requests
 
 from helpers.environment import environment
@@ -198,8 +197,7 @@ class RayServeSide(Side):
             return
         if not self.running.pid:
             raise self.running.failure("does not run any more")
-        processes = psutil.Process(self.running.pid).children(recursive=True)
-        words = [word for process in processes for word in _words(process)]
+        words = [word for line in self.running.command_lines().values() for word in line]
         addresses = {w.partition("=")[2] for w in words if w.startswith("--gcs-address=")}
         access = {
             "RAY_ADDRESS": addresses.pop(),
@@ -238,9 +236,3 @@ class RayServeSide(Side):
         reason = json.loads(line) if line else "its reasons are in redeploy.log"
         if reason:
             raise RuntimeError(f"Ray Serve cannot deploy {file}: {reason}")
-
-
-def _words(process: psutil.Process) -> list[str]:
-    with contextlib.suppress(psutil.Error):
-        return process.cmdline()
-    return []

@@ -237,6 +237,22 @@ class Server:
         table = pd.DataFrame(rows, columns=["process", "PID", "threads", "memory (MB)"])
         return table.round({"memory (MB)": 0})
 
+    def command_lines(self) -> dict[int, list[str]]:
+        """Read the command lines of the processes that the server has started.
+
+        Returns
+        -------
+        dict
+            The words of each, by process ID; without those that end meanwhile or cannot be read.
+        """
+        words: dict[int, list[str]] = {}
+        if pid := self.pid:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for process in psutil.Process(pid).children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        words[process.pid] = process.cmdline()
+        return words
+
     def __enter__(self) -> "Server":
         return self if self.state == "running" else self.start()
 

@@ -133,6 +133,22 @@ def test_a_process_that_cannot_be_read_hides_none_below_it(monkeypatch: pytest.M
         assert list(server.processes()["PID"]) == whole[1:]
 
 
+def test_a_process_that_ends_while_command_lines_are_read_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with fake("leaves-child") as server:
+        [(child, words)] = server.command_lines().items()
+        assert child == int(server.log.read_text().split()[1])
+        assert words == ["sleep", "1000"]
+
+        def ended(process: psutil.Process) -> list[str]:
+            raise psutil.NoSuchProcess(process.pid)
+
+        monkeypatch.setattr(psutil.Process, "cmdline", ended)
+        assert server.command_lines() == {}
+    assert server.command_lines() == {}
+
+
 def test_a_worker_of_ray_that_could_not_set_its_title_is_named_by_its_log(folder: Path) -> None:
     (folder / "default_worker.py").write_text(
         "import time\n"
